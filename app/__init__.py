@@ -1,0 +1,1 @@
+"""The service: FastAPI over PostgreSQL. Never loads torch."""

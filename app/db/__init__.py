@@ -1,0 +1,1 @@
+"""Tables, transactions and every change of a state."""

@@ -1,0 +1,451 @@
+"""The tables. A row of ``stage_runs`` is the truth about a stage; a message in the broker only rings its bell."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Enum,
+    ForeignKey,
+    Identity,
+    Index,
+    LargeBinary,
+    MetaData,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+Json = dict[str, Any]
+
+
+class Base(DeclarativeBase):
+    """Constraint names are stable, so that a migration can name them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {
+        datetime: DateTime(timezone=True),
+        Json: JSONB(),
+        list[Any]: JSONB(),
+        bytes: LargeBinary(),
+    }
+
+
+def _enum(kind: type[StrEnum], name: str) -> Enum:
+    return Enum(
+        kind,
+        name=name,
+        native_enum=False,
+        create_constraint=True,
+        length=20,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+class DatasetStatus(StrEnum):
+    PROCESSING = "processing"
+    READY = "ready"
+    INVALID = "invalid"
+
+
+class StageStatus(StrEnum):
+    WAITING = "waiting"  # an input is not made yet
+    READY = "ready"  # may be claimed
+    RUNNING = "running"  # claimed, under a lease
+    PAUSED = "paused"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+LIVE_STAGES = (StageStatus.WAITING, StageStatus.READY, StageStatus.RUNNING, StageStatus.PAUSED)
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TERMINAL_JOBS = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+class AttemptStatus(StrEnum):
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"  # cancel or pause
+    LOST = "lost"  # the lease ran out
+
+
+class Role(StrEnum):
+    ADMIN = "admin"
+    RESEARCHER = "researcher"
+    ANNOTATOR = "annotator"
+    VIEWER = "viewer"
+
+
+class Choice(StrEnum):
+    LEFT = "left"
+    TIE = "tie"
+    RIGHT = "right"
+
+
+class Dataset(Base):
+    """An upload, and the stage run that reads it."""
+
+    __tablename__ = "datasets"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    status: Mapped[DatasetStatus] = mapped_column(_enum(DatasetStatus, "status"))
+    sha256: Mapped[str]  # of the upload as sent
+    size: Mapped[int] = mapped_column(BigInteger)
+    requested_format: Mapped[str]
+    subset: Mapped[str | None]
+    import_run_id: Mapped[str] = mapped_column(ForeignKey("stage_runs.id"), index=True)
+    summary: Mapped[Json | None]  # the import stage's result: format, rows, samples, rejected, ...
+    error: Mapped[Json | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class StageRun(Base):
+    """One execution of a stage; jobs whose plans hold the same fingerprint share it."""
+
+    __tablename__ = "stage_runs"
+    __table_args__ = (
+        Index(
+            "uq_stage_runs_reusable_fingerprint",
+            "fingerprint",
+            unique=True,
+            postgresql_where=text(
+                "reusable AND status IN ('waiting', 'ready', 'running', 'paused', 'succeeded')"
+            ),
+        ),
+        Index("ix_stage_runs_live", "status", postgresql_where=text("status IN ('waiting', 'ready', 'running', 'paused')")),
+    )  # fmt: skip
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    stage: Mapped[str]
+    queue: Mapped[str]
+    fingerprint: Mapped[str] = mapped_column(index=True)
+    reusable: Mapped[bool] = mapped_column(default=True)  # False: made by ?reuse=false, for its own job alone
+    spec: Mapped[Json]
+    status: Mapped[StageStatus] = mapped_column(_enum(StageStatus, "status"))
+    attempt: Mapped[int] = mapped_column(default=0)  # number of the newest claim; every write carries it
+    max_attempts: Mapped[int]
+    lease_until: Mapped[datetime | None]  # by the database's clock
+    worker: Mapped[str | None]
+    stop_requested: Mapped[bool] = mapped_column(
+        default=False
+    )  # the worker ends the process at its next heartbeat
+    progress: Mapped[Json | None]  # step, total, eta_s
+    result: Mapped[Json | None]
+    error: Mapped[Json | None]
+    ready_at: Mapped[datetime | None]
+    not_before: Mapped[datetime | None]  # backoff after a crash
+    sent_at: Mapped[datetime | None]  # last doorbell
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    inputs: Mapped[list[StageInput]] = relationship(
+        foreign_keys="StageInput.stage_run_id", cascade="all, delete-orphan", order_by="StageInput.name"
+    )
+
+
+class StageInput(Base):
+    """An input of a stage run: an output of another run, or something external."""
+
+    __tablename__ = "stage_inputs"
+    __table_args__ = (CheckConstraint("(upstream_id IS NULL) = (output IS NULL)", name="made_or_external"),)
+
+    stage_run_id: Mapped[str] = mapped_column(
+        ForeignKey("stage_runs.id", ondelete="CASCADE"), primary_key=True
+    )
+    name: Mapped[str] = mapped_column(primary_key=True)
+    identity: Mapped[str]
+    upstream_id: Mapped[str | None] = mapped_column(ForeignKey("stage_runs.id"), index=True)
+    output: Mapped[str | None]
+    uri: Mapped[str | None]
+
+
+class Job(Base):
+    """What a user asked for: a plan of stage runs."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index("ix_jobs_created_at_id", "created_at", "id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    name: Mapped[str]
+    status: Mapped[JobStatus] = mapped_column(_enum(JobStatus, "status"))
+    spec: Mapped[Json]
+    warnings: Mapped[list[Any]]
+    error: Mapped[Json | None]
+    result: Mapped[Json | None]
+    event_seq: Mapped[int] = mapped_column(BigInteger, default=0)  # last sequence number given to an event
+    created_by: Mapped[str | None]  # key id
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    stages: Mapped[list[JobStage]] = relationship(
+        cascade="all, delete-orphan", order_by="JobStage.position", back_populates="job"
+    )
+
+
+class JobStage(Base):
+    """A stage run's place in a job's plan."""
+
+    __tablename__ = "job_stages"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    stage_run_id: Mapped[str] = mapped_column(ForeignKey("stage_runs.id"), index=True)
+    reused: Mapped[bool] = mapped_column(default=False)  # it had succeeded, or was under way, before this job
+
+    job: Mapped[Job] = relationship(back_populates="stages")
+    stage_run: Mapped[StageRun] = relationship()
+
+
+class JobDataset(Base):
+    """A dataset that a job names, so that it is not deleted under it."""
+
+    __tablename__ = "job_datasets"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(
+        ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    is_eval: Mapped[bool] = mapped_column(primary_key=True)
+
+
+class Attempt(Base):
+    """One claim of a stage run by a worker."""
+
+    __tablename__ = "attempts"
+
+    stage_run_id: Mapped[str] = mapped_column(
+        ForeignKey("stage_runs.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True)
+    worker: Mapped[str]
+    status: Mapped[AttemptStatus] = mapped_column(_enum(AttemptStatus, "status"))
+    exit_code: Mapped[int | None]
+    error: Mapped[Json | None]
+    log: Mapped[str | None]  # the last part of the process's output
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
+
+
+class Event(Base):
+    """What happened in a job, numbered 1, 2, ... without gaps in the order of commit."""
+
+    __tablename__ = "events"
+    __table_args__ = (UniqueConstraint("job_id", "stage_run_id", "attempt", "source_seq"),)
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    type: Mapped[str]
+    data: Mapped[Json]
+    stage_run_id: Mapped[str | None] = mapped_column(ForeignKey("stage_runs.id"))
+    attempt: Mapped[int | None]
+    source_seq: Mapped[int | None] = mapped_column(BigInteger)  # the engine's own number
+    time: Mapped[datetime]
+
+
+class Metric(Base):
+    """A point of a series; a step repeated after a resume replaces the earlier point."""
+
+    __tablename__ = "metrics"
+
+    stage_run_id: Mapped[str] = mapped_column(
+        ForeignKey("stage_runs.id", ondelete="CASCADE"), primary_key=True
+    )
+    name: Mapped[str] = mapped_column(primary_key=True)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    value: Mapped[float]  # NaN and infinities are themselves
+    time: Mapped[datetime]
+
+
+class Artifact(Base):
+    """A file that a stage run made, or (manifest.json) a job's own; its content is in the store."""
+
+    __tablename__ = "artifacts"
+    __table_args__ = (
+        UniqueConstraint("stage_run_id", "name"),
+        UniqueConstraint("job_id", "name"),
+        CheckConstraint("(stage_run_id IS NULL) <> (job_id IS NULL)", name="one_owner"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    stage_run_id: Mapped[str | None] = mapped_column(ForeignKey("stage_runs.id", ondelete="CASCADE"))
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    name: Mapped[str]
+    sha256: Mapped[str] = mapped_column(index=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    media_type: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ApiKey(Base):
+    """A key, as the SHA-256 of its 256 random bits; an annotator's key belongs to one study."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    role: Mapped[Role] = mapped_column(_enum(Role, "role"))
+    hash: Mapped[str] = mapped_column(unique=True)
+    hint: Mapped[str]  # its last four characters, to tell keys apart
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class WebSession(Base):
+    """A login in a browser: the cookie's SHA-256."""
+
+    __tablename__ = "web_sessions"
+
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"), index=True)
+    expires_at: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class AuditEntry(Base):
+    """Who did what to keys and studies; only ever appended to."""
+
+    __tablename__ = "audit_log"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    actor: Mapped[str | None]
+    action: Mapped[str]
+    target: Mapped[str]
+    detail: Mapped[Json]
+    request_id: Mapped[str | None]
+    time: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class IdempotencyKey(Base):
+    """The first answer to a POST with an Idempotency-Key; ``status`` is null while it is in flight."""
+
+    __tablename__ = "idempotency_keys"
+
+    key_id: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    request_hash: Mapped[str]
+    status: Mapped[int | None]
+    headers: Mapped[Json | None]
+    body: Mapped[bytes | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Study(Base):
+    """A blind comparison of two jobs' generations on the same prompts."""
+
+    __tablename__ = "studies"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    a_job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    b_job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    per_subset: Mapped[int]
+    protocol: Mapped[str]
+    criteria: Mapped[str]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    manifest_sha256: Mapped[str]  # of the frozen sample
+    unblinded_at: Mapped[datetime | None]
+    created_by: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class StudyItem(Base):
+    """A frozen pair: one prompt and both systems' responses."""
+
+    __tablename__ = "study_items"
+    __table_args__ = (UniqueConstraint("study_id", "sample_id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    study_id: Mapped[str] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), index=True)
+    sample_id: Mapped[str]
+    subset: Mapped[str]
+    position: Mapped[int]
+    prompt: Mapped[list[Any]]
+    response_a: Mapped[str]
+    response_b: Mapped[str]
+
+
+class Annotator(Base):
+    """A rater of one study: the subsets they rate, their key and their personal link's SHA-256."""
+
+    __tablename__ = "annotators"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    study_id: Mapped[str] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), index=True)
+    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id"), unique=True)
+    link_hash: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    subsets: Mapped[list[Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Assignment(Base):
+    """A pair given to a rater, with the side on which each system stands."""
+
+    __tablename__ = "assignments"
+    __table_args__ = (UniqueConstraint("annotator_id", "item_id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    annotator_id: Mapped[str] = mapped_column(ForeignKey("annotators.id", ondelete="CASCADE"))
+    item_id: Mapped[str] = mapped_column(ForeignKey("study_items.id", ondelete="CASCADE"), index=True)
+    a_is_left: Mapped[bool]
+    lease_until: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    item: Mapped[StudyItem] = relationship()
+
+
+class Vote(Base):
+    """A rater's choice; an undone vote stays, marked."""
+
+    __tablename__ = "votes"
+    __table_args__ = (
+        Index(
+            "uq_votes_standing",
+            "assignment_id",
+            unique=True,
+            postgresql_where=text("undone_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    assignment_id: Mapped[str] = mapped_column(ForeignKey("assignments.id", ondelete="CASCADE"), index=True)
+    choice: Mapped[Choice] = mapped_column(_enum(Choice, "choice"))
+    comment: Mapped[str | None]
+    late: Mapped[bool]  # submitted after the lease
+    undone_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -1,0 +1,1 @@
+"""Blind pairwise evaluation: sampling, blinding, statistics."""

@@ -1,0 +1,35 @@
+"""The shape all specs share: strict, frozen pydantic models whose JSON form is stable."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+
+
+class Spec(BaseModel):
+    """Unknown fields, NaN and infinities are errors; instances do not change."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+    )
+
+
+def _storable(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("contains a NUL character; remove it")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+"""A string that a database can hold (no NUL)."""
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)]
+"""A name for people: 1 to 200 characters."""
+
+ModelName = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(_storable)]
+"""``tiny``, a local path, a hub id such as ``org/name``, or ``job:<id>``."""

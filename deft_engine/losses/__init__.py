@@ -1,0 +1,19 @@
+"""Losses: each a small frozen model whose fields are its hyper-parameters and which can be called.
+
+DEFT is not a loss: it is ``omega > 0`` in the training spec, added to any of these (eq 18).
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from deft_engine.losses.dpo import DPO
+from deft_engine.losses.reward import BradleyTerry
+from deft_engine.losses.sft import SFT
+
+POLICY_LOSSES = (SFT, DPO)
+"""Every loss that trains a policy; a new method is one file and one entry here."""
+
+Method = Annotated[SFT | DPO, Field(discriminator="name")]
+
+__all__ = ["DPO", "POLICY_LOSSES", "SFT", "BradleyTerry", "Method"]

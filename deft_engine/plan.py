@@ -1,0 +1,315 @@
+"""From a job's spec to its stages: what runs, from what, and under which fingerprint.
+
+A fingerprint is the hash of a stage's name, version, spec and the identity of its inputs. The identity of an
+input that another stage makes is that stage's fingerprint (as in Nix), so the whole plan is known before
+anything has run, and equal work is recognised across jobs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from deft_engine.base import Spec
+from deft_engine.canonical import canonical_json, sha256_hex
+from deft_engine.errors import SpecError
+from deft_engine.evaluators import Bleu, Evaluator, Reward
+from deft_engine.graders import Grader, RewardModelGrader
+from deft_engine.specs import (
+    AlignJob,
+    DeftSpec,
+    EvaluateJob,
+    EvaluationSpec,
+    GradeJob,
+    ModelSpec,
+    RewardModelJob,
+)
+from deft_engine.stages import (
+    STAGES,
+    DistributionRewardSpec,
+    DistributionSpec,
+    EvaluateSpec,
+    GenerateSpec,
+    GradeSpec,
+    ImportSpec,
+    Queue,
+    ReferenceSpec,
+    ScoreSpec,
+    TrainRewardSpec,
+    TrainSpec,
+)
+
+_MODEL_INPUTS = {"model", "reward_model"}
+_GRADER_INPUT = "@reward_model"  # stands for the grader's model inside a ScoreSpec
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """An input from outside: ``upload:<sha256>``, ``builtin:tiny``, ``path:/abs`` or ``hub:id@rev``."""
+
+    uri: str
+    digest: str  # identity of the content
+
+    @property
+    def identity(self) -> str:
+        """What a fingerprint sees of it."""
+        return self.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An input that a stage makes: output ``output`` of the stage run with this fingerprint."""
+
+    fingerprint: str
+    output: str
+
+    @property
+    def identity(self) -> str:
+        """What a fingerprint sees of it."""
+        return f"{self.fingerprint}/{self.output}"
+
+
+Source = External | Made
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRef:
+    """An uploaded file and how it is to be read."""
+
+    upload: External
+    spec: ImportSpec
+
+
+class Resolver(Protocol):
+    """Turns the names in a spec into sources; the service and the command line each have one.
+
+    Both methods raise ``SpecError`` with ``pointer`` where a name cannot be resolved.
+    """
+
+    def dataset(self, name: str, pointer: str) -> DatasetRef: ...
+
+    def model(self, name: str, revision: str | None, pointer: str) -> Source: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """A stage with its spec (JSON form), its inputs and its fingerprint."""
+
+    stage: str
+    spec: dict[str, Any]
+    inputs: dict[str, Source]
+    fingerprint: str
+
+    @property
+    def queue(self) -> Queue:
+        """The stage's queue; work without a model never waits for a device."""
+        return STAGES[self.stage].queue if _MODEL_INPUTS & self.inputs.keys() else Queue.CPU
+
+
+@dataclass(slots=True)
+class Plan:
+    """Stages in an order in which they can run, each fingerprint once."""
+
+    stages: list[PlannedStage] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def add(self, stage: str, spec: Spec, inputs: dict[str, Source]) -> PlannedStage:
+        """Append a stage, unless one with the same fingerprint is there already."""
+        planned = plan_stage(stage, spec, inputs)
+        for known in self.stages:
+            if known.fingerprint == planned.fingerprint:
+                return known
+        self.stages.append(planned)
+        return planned
+
+
+def plan_stage(stage: str, spec: Spec, inputs: dict[str, Source]) -> PlannedStage:
+    """One stage and its fingerprint.
+
+    Raises:
+        ValueError: the inputs are not those of the stage table (a bug in a plan).
+    """
+    row = STAGES[stage]
+    if not set(row.inputs) <= inputs.keys() <= {*row.inputs, *row.optional_inputs}:
+        raise ValueError(
+            f"stage {stage} takes {row.inputs}, optionally {row.optional_inputs}; got {sorted(inputs)}"
+        )
+    content = spec.model_dump(mode="json")
+    identity = {
+        "stage": stage,
+        "version": row.version,
+        "spec": content,
+        "inputs": {name: source.identity for name, source in inputs.items()},
+    }
+    return PlannedStage(stage, content, inputs, sha256_hex(canonical_json(identity)))
+
+
+def plan_dataset(dataset: DatasetRef) -> PlannedStage:
+    """The ``import`` stage of an upload."""
+    return plan_stage("import", dataset.spec, {"upload": dataset.upload})
+
+
+def plan_job(spec: AlignJob | GradeJob | RewardModelJob | EvaluateJob, resolver: Resolver) -> Plan:
+    """The stages that a job needs.
+
+    Raises:
+        SpecError: a dataset or model cannot be resolved.
+    """
+    plan = Plan()
+    match spec:
+        case AlignJob():
+            _plan_align(plan, spec, resolver)
+        case GradeJob():
+            samples = _samples(plan, spec.dataset, "/dataset", resolver)
+            tokenizer = resolver.model(spec.model.base, spec.model.revision, "/model/base")
+            _plan_grading(plan, spec.deft, samples, tokenizer, resolver)
+        case RewardModelJob():
+            samples = _samples(plan, spec.dataset, "/dataset", resolver)
+            model = resolver.model(spec.model.base, spec.model.revision, "/model/base")
+            reward_spec = TrainRewardSpec(
+                method=spec.method,
+                training=spec.training,
+                dtype=spec.model.dtype,
+                lora=spec.model.lora,
+                template=spec.model.template,
+            )
+            plan.add("train_reward", reward_spec, {"samples": samples, "model": model})
+        case EvaluateJob():
+            samples = _samples(plan, spec.eval_dataset, "/eval_dataset", resolver)
+            model = resolver.model(spec.model.base, spec.model.revision, "/model/base")
+            _plan_evaluation(plan, spec.evaluation, spec.model, samples, model, None, resolver)
+    return plan
+
+
+def _samples(plan: Plan, name: str, pointer: str, resolver: Resolver) -> Made:
+    dataset = resolver.dataset(name, pointer)
+    planned = plan.add("import", dataset.spec, {"upload": dataset.upload})
+    return Made(planned.fingerprint, "samples.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class _Grading:
+    levels: Made
+    scores: Made
+    qdiff: Made
+    reward_model: Source | None
+
+
+def _plan_grading(
+    plan: Plan, deft: DeftSpec, samples: Made, tokenizer: Source, resolver: Resolver
+) -> _Grading:
+    reward_model: Source | None = None
+    grader: Grader = deft.grader
+    inputs: dict[str, Source] = {"samples": samples}
+    first_only = False
+    if isinstance(grader, RewardModelGrader):
+        reward_model = resolver.model(grader.model, grader.revision, "/deft/grader/model")
+        inputs["reward_model"] = reward_model
+        first_only = grader.scope == "needed" and deft.rank_by != "reward"
+        grader = RewardModelGrader(model=_GRADER_INPUT, scope="all")
+    scored = plan.add("score", ScoreSpec(grader=grader, responses="first" if first_only else "all"), inputs)
+    scores = Made(scored.fingerprint, "scores.parquet")
+    graded = plan.add(
+        "grade", GradeSpec(a=deft.a, c=deft.c, rank_by=deft.rank_by), {"samples": samples, "scores": scores}
+    )
+    levels = Made(graded.fingerprint, "levels.parquet")
+    counted = plan.add(
+        "distribution",
+        DistributionSpec(thresholds=deft.thresholds, rank_by=deft.rank_by),
+        {"samples": samples, "scores": scores, "levels": levels, "tokenizer": tokenizer},
+    )
+    return _Grading(levels, scores, Made(counted.fingerprint, "qdiff.safetensors"), reward_model)
+
+
+def _plan_align(plan: Plan, spec: AlignJob, resolver: Resolver) -> None:
+    samples = _samples(plan, spec.dataset, "/dataset", resolver)
+    model = resolver.model(spec.model.base, spec.model.revision, "/model/base")
+    inputs: dict[str, Source] = {"samples": samples, "model": model}
+    levels = spec.deft.levels if spec.deft else ()
+    grading: _Grading | None = None
+    distribution_reward: DistributionRewardSpec | None = None
+    if spec.deft:
+        grading = _plan_grading(plan, spec.deft, samples, model, resolver)
+        inputs |= {"levels": grading.levels, "scores": grading.scores}
+        if spec.deft.omega != 0:
+            inputs["qdiff"] = grading.qdiff
+            distribution_reward = DistributionRewardSpec(omega=spec.deft.omega, on=spec.deft.on)
+    if type(spec.method).needs_reference:
+        reference_spec = ReferenceSpec(
+            max_length=spec.training.max_length,
+            template=spec.model.template,
+            dtype=spec.model.dtype,
+            levels=levels,
+        )
+        needed = ("samples", "model", "levels")
+        reference = plan.add("reference", reference_spec, {k: v for k, v in inputs.items() if k in needed})
+        inputs["reference"] = Made(reference.fingerprint, "reference.parquet")
+    train_spec = TrainSpec(
+        method=spec.method,
+        training=spec.training,
+        distribution_reward=distribution_reward,
+        levels=levels,
+        rank_by=spec.deft.rank_by if spec.deft else "annotation",
+        dtype=spec.model.dtype,
+        lora=spec.model.lora,
+        template=spec.model.template,
+    )
+    trained = plan.add("train", train_spec, inputs)
+    if spec.evaluation is None:
+        return
+    if spec.eval_dataset is None:
+        eval_samples = samples
+        plan.warnings.append(
+            "evaluated on the training data, since no eval_dataset was given; the figures flatter the model"
+        )
+    else:
+        eval_samples = _samples(plan, spec.eval_dataset, "/eval_dataset", resolver)
+    made = Made(trained.fingerprint, "model")
+    grader = grading.reward_model if grading else None
+    _plan_evaluation(plan, spec.evaluation, spec.model, eval_samples, made, grader, resolver)
+
+
+def _plan_evaluation(
+    plan: Plan,
+    evaluation: EvaluationSpec,
+    model_spec: ModelSpec,
+    samples: Made,
+    model: Source,
+    grader_model: Source | None,
+    resolver: Resolver,
+) -> None:
+    evaluators: list[Evaluator] = []
+    inputs: dict[str, Source] = {}
+    warnings = list(plan.warnings)
+    if evaluation.reward_model is not None:
+        reward_model = resolver.model(
+            evaluation.reward_model, evaluation.revision, "/evaluation/reward_model"
+        )
+        inputs["reward_model"] = reward_model
+        evaluators.append(Reward())
+        if reward_model == grader_model:
+            warnings.append(
+                "the reward model that graded the data also evaluates the result (r_eval is r_train); "
+                "the reward figures flatter the model: name another evaluation.reward_model"
+            )
+    if evaluation.bleu:
+        evaluators.append(Bleu())
+    if not evaluators:
+        raise SpecError(
+            "evaluation names no figure to compute",
+            hint="set evaluation.bleu to true, name evaluation.reward_model, or set evaluation to null",
+            pointer="/evaluation",
+        )
+    generate_spec = GenerateSpec(
+        max_new_tokens=evaluation.max_new_tokens,
+        max_prompt_length=evaluation.max_prompt_length,
+        samples=evaluation.samples,
+        seed=evaluation.seed,
+        batch_size=evaluation.batch_size,
+        dtype=model_spec.dtype,
+        template=model_spec.template,
+    )
+    generated = plan.add("generate", generate_spec, {"samples": samples, "model": model})
+    inputs["generations"] = Made(generated.fingerprint, "generations.jsonl")
+    plan.warnings[:] = warnings
+    plan.add("evaluate", EvaluateSpec(evaluators=tuple(evaluators), warnings=tuple(warnings)), inputs)

@@ -1,0 +1,217 @@
+"""Runs one stage in a folder: events out, artifacts written whole or not at all, a manifest last.
+
+The folder of a stage run::
+
+    stage.json              the request (StageRequest)
+    events-<attempt>.jsonl  what happens, see deft_engine.events
+    work/                   kept between attempts: checkpoints, partial scores
+    out/                    the artifacts; appears by one rename when all of them are whole
+    manifest.json           written last: the stage has succeeded
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import platform
+import shutil
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from deft_engine.base import Spec
+from deft_engine.canonical import canonical_json, sha256_file
+from deft_engine.errors import DeftError, DiskFull, Interrupted, OutOfMemory, StageCrashed
+from deft_engine.events import EventWriter
+from deft_engine.stages import STAGES
+
+SpecT = TypeVar("SpecT", bound=Spec)
+
+EXIT_SUCCEEDED = 0
+EXIT_FAILED = 1  # an ``error`` event says why
+EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: stopped on request, work/ holds what was done
+
+_VERSIONED = (
+    "deft",
+    "torch",
+    "transformers",
+    "accelerate",
+    "tokenizers",
+    "safetensors",
+    "sacrebleu",
+    "pyarrow",
+    "numpy",
+)
+_DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+
+class StageRequest(Spec):
+    """``stage.json``: everything a stage's process is told."""
+
+    stage: str
+    fingerprint: str
+    attempt: int = 1
+    spec: dict[str, Any]
+    inputs: dict[str, str]
+    """Input name -> a local path, ``builtin:<name>`` or ``hub:<id>@<revision>``."""
+    input_ids: dict[str, str]
+    """Input name -> identity (see ``plan``), for the manifest."""
+
+
+class StopRequest:
+    """Set by SIGTERM and SIGINT; long loops ask it between steps."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self, *_: object) -> None:
+        """Ask the stage to stop; also a signal handler."""
+        self._event.set()
+
+    def __bool__(self) -> bool:
+        return self._event.is_set()
+
+    def check(self) -> None:
+        """Raise ``Interrupted`` if asked to stop; call it where all work is saved or worthless."""
+        if self._event.is_set():
+            raise Interrupted("stopped on request")
+
+
+@dataclass(frozen=True, slots=True)
+class StageContext(Generic[SpecT]):
+    """What a stage's function gets. It writes its artifacts into ``out`` and returns a small JSON result."""
+
+    spec: SpecT
+    inputs: dict[str, str]
+    out: Path
+    work: Path
+    events: EventWriter
+    stop: StopRequest
+
+    def path(self, name: str) -> Path:
+        """The local path of an input that is a file or folder."""
+        return Path(self.inputs[name])
+
+
+def execute(folder: Path, stop: StopRequest) -> int:
+    """Run the stage that ``folder/stage.json`` asks for; returns an exit status (EXIT_...)."""
+    request = StageRequest.model_validate_json((folder / "stage.json").read_bytes())
+    work = folder / "work"
+    work.mkdir(exist_ok=True)
+    with _only_one(work), EventWriter(folder / f"events-{request.attempt}.jsonl") as events:
+        try:
+            _run(folder, request, events, stop)
+        except Interrupted:
+            events.log("stopped on request")
+            return EXIT_INTERRUPTED
+        except Exception as error:
+            known = _as_deft_error(error)
+            if known is not error:
+                traceback.print_exc(file=sys.stderr)
+            try:
+                events.error(known.as_dict())
+            except OSError:  # the disk is full: the last line of stderr carries the error instead
+                sys.stderr.write(f"{known}\n")
+            return EXIT_FAILED
+    return EXIT_SUCCEEDED
+
+
+def install_signal_handlers() -> StopRequest:
+    """SIGTERM and SIGINT ask the stage to stop at the next safe place."""
+    stop = StopRequest()
+    signal.signal(signal.SIGTERM, stop.set)
+    signal.signal(signal.SIGINT, stop.set)
+    return stop
+
+
+def _run(folder: Path, request: StageRequest, events: EventWriter, stop: StopRequest) -> None:
+    stage = STAGES[request.stage]
+    spec = stage.spec.model_validate(request.spec)
+    started = datetime.now(UTC)
+    building, out = folder / "out.partial", folder / "out"
+    for leftover in (building, out):  # no manifest was written, so neither is whole
+        shutil.rmtree(leftover, ignore_errors=True)
+    building.mkdir()
+    result = stage.load()(StageContext(spec, request.inputs, building, folder / "work", events, stop))
+    missing = [name for name in stage.outputs if not (building / name).exists()]
+    if missing:
+        raise RuntimeError(f"stage {stage.name} did not write {', '.join(missing)}")
+    manifest = {
+        "stage": request.stage,
+        "version": stage.version,
+        "fingerprint": request.fingerprint,
+        "spec": request.spec,
+        "inputs": request.input_ids,
+        "outputs": _hash_outputs(building),
+        "result": result,
+        "versions": _versions(),
+        "attempt": request.attempt,
+        "started_at": started.isoformat(),
+        "finished_at": datetime.now(UTC).isoformat(),
+    }
+    building.rename(out)
+    partial = folder / "manifest.json.partial"
+    with partial.open("wb") as file:
+        file.write(canonical_json(manifest))
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(folder / "manifest.json")
+
+
+def _hash_outputs(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every file below ``folder`` by its relative name: SHA-256 and size in bytes."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): {"sha256": sha256_file(path), "size": path.stat().st_size}
+        for path in files
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _VERSIONED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _as_deft_error(error: Exception) -> DeftError:
+    """Any exception as a member of the tree: what a user can act on, never a traceback."""
+    if isinstance(error, DeftError):
+        return error
+    if isinstance(error, OSError) and error.errno in _DISK_FULL_ERRORS:
+        return DiskFull(
+            f"the disk is full or read-only: {error.strerror}",
+            hint="free some space in DEFT's home and send the job again; what is stored is unharmed",
+        )
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return OutOfMemory(
+            f"memory ran out: {error}", hint="lower training.batch_size or training.max_length"
+        )
+    return _Unexpected(
+        f"{type(error).__name__}: {error}", hint="this is a defect; the job's log has the traceback"
+    )
+
+
+class _Unexpected(StageCrashed):
+    code = "internal_error"
+    retryable = False
+
+
+@contextmanager
+def _only_one(work: Path) -> Iterator[None]:
+    """Hold the stage's lock: a process of an earlier attempt that still lives is waited for."""
+    with (work / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

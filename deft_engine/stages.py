@@ -1,0 +1,190 @@
+"""The stage table: what each stage needs, what it makes, and where its function is. No torch at import.
+
+A stage is a pure step: a validated spec and input artifacts in, output artifacts out. The request schema, the
+worker, the command line and the docs follow from this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import import_module
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from deft_engine.base import Name, Spec
+from deft_engine.evaluators import Evaluator
+from deft_engine.graders import Grader
+from deft_engine.losses import BradleyTerry, Method
+from deft_engine.specs import GradShare, LoraSpec, Template, Thresholds, TrainingSpec
+from deft_engine.types import Level
+
+Dtype = Literal["auto", "float32", "bfloat16"]
+RankBy = Literal["auto", "annotation", "reward"]
+DatasetFormat = Literal["auto", "hh_rlhf", "pairwise", "ranked"]
+
+
+class Queue(StrEnum):
+    """Where a stage runs, so that counting tokens never waits for a device."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+
+
+class ImportSpec(Spec):
+    """Read an upload into samples and a ledger."""
+
+    format: DatasetFormat = "auto"
+    subset: Name | None = None
+    """Subset of rows that carry none."""
+
+
+class TrainRewardSpec(Spec):
+    """Train a reward model (eq 1)."""
+
+    method: BradleyTerry
+    training: TrainingSpec
+    dtype: Dtype
+    lora: LoraSpec | None
+    template: Template
+
+
+class ScoreSpec(Spec):
+    """Give responses a reward."""
+
+    grader: Grader
+    """Its model is the stage's input ``reward_model``, so that a fingerprint holds no name of it."""
+    responses: Literal["first", "all"]
+    """``first``: where l = 2, y_1 alone is scored and y_l's reward is null."""
+    max_length: int = 1024
+    """Tokens of prompt and response that the reward model sees; prompts are cut on the left."""
+
+
+class GradeSpec(Spec):
+    """Sort each subset by score and cut it into levels (section 3.1)."""
+
+    a: float
+    c: float
+    rank_by: RankBy
+
+
+class DistributionSpec(Spec):
+    """Count tokens into Q+ and Q- by level (section 3.2, eqs 13-15)."""
+
+    thresholds: Thresholds
+    rank_by: RankBy
+
+
+class ReferenceSpec(Spec):
+    """Log-probabilities of the responses under the initial policy, once per dataset and model."""
+
+    max_length: int
+    template: Template
+    dtype: Dtype
+    levels: tuple[Level, ...]
+    """Empty: all samples."""
+
+
+class DistributionRewardSpec(Spec):
+    """The term ``- omega R_dis`` of eq 18."""
+
+    omega: Annotated[float, Field(ge=0)] | GradShare
+    on: Literal["chosen", "all"]
+
+
+class TrainSpec(Spec):
+    """Train a policy by a method, in DEFT form where ``distribution_reward`` is given."""
+
+    method: Method
+    training: TrainingSpec
+    distribution_reward: DistributionRewardSpec | None
+    levels: tuple[Level, ...]
+    """Empty: all samples."""
+    rank_by: RankBy
+    dtype: Dtype
+    lora: LoraSpec | None
+    template: Template
+
+
+class GenerateSpec(Spec):
+    """Decode greedily, one answer a prompt."""
+
+    max_new_tokens: int
+    max_prompt_length: int
+    samples: int | None
+    seed: int
+    batch_size: int
+    dtype: Dtype
+    template: Template
+
+
+class EvaluateSpec(Spec):
+    """Score generations."""
+
+    evaluators: tuple[Evaluator, ...]
+    warnings: tuple[str, ...] = ()
+    """What the plan already knows a reader must be told (for example: r_eval is r_train)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A row of the table. ``function`` is ``module:name``: ``run.StageContext`` in, a small result out."""
+
+    name: str
+    spec: type[Spec]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    queue: Queue
+    version: int
+    function: str
+    optional_inputs: tuple[str, ...] = ()
+
+    def load(self) -> Callable[[Any], dict[str, Any]]:
+        """Import the stage's function; only the engine's own process does this."""
+        module, _, name = self.function.partition(":")
+        return getattr(import_module(module), name)  # type: ignore[no-any-return]
+
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            "import", ImportSpec, ("upload",), ("samples.parquet", "ledger.jsonl"), Queue.CPU, 1,
+            "deft_engine.data.importing:run",
+        ),
+        Stage(
+            "train_reward", TrainRewardSpec, ("samples", "model"), ("model",), Queue.GPU, 1,
+            "deft_engine.train_reward:run",
+        ),
+        Stage(
+            "score", ScoreSpec, ("samples",), ("scores.parquet",), Queue.GPU, 1,
+            "deft_engine.scoring:run", optional_inputs=("reward_model",),
+        ),
+        Stage(
+            "grade", GradeSpec, ("samples", "scores"), ("levels.parquet", "grading.json"), Queue.CPU, 1,
+            "deft_engine.grading:run",
+        ),
+        Stage(
+            "distribution", DistributionSpec, ("samples", "scores", "levels", "tokenizer"),
+            ("qdiff.safetensors", "qdiff_tokens.json"), Queue.CPU, 1, "deft_engine.distribution:run",
+        ),
+        Stage(
+            "reference", ReferenceSpec, ("samples", "model"), ("reference.parquet",), Queue.GPU, 1,
+            "deft_engine.reference:run", optional_inputs=("levels",),
+        ),
+        Stage(
+            "train", TrainSpec, ("samples", "model"), ("model",), Queue.GPU, 1,
+            "deft_engine.train_policy:run", optional_inputs=("levels", "scores", "qdiff", "reference"),
+        ),
+        Stage(
+            "generate", GenerateSpec, ("samples", "model"), ("generations.jsonl",), Queue.GPU, 1,
+            "deft_engine.generation:run",
+        ),
+        Stage(
+            "evaluate", EvaluateSpec, ("generations",), ("results.json",), Queue.GPU, 1,
+            "deft_engine.evaluation:run", optional_inputs=("reward_model",),
+        ),
+    )
+}  # fmt: skip

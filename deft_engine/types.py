@@ -1,0 +1,83 @@
+"""The data that flows between stages, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, NamedTuple
+
+Role = Literal["system", "user", "assistant"]
+
+
+class Level(StrEnum):
+    """Quality level of a sample (section 3.1): A is the best ``a`` percent, C the worst ``c``, B the rest."""
+
+    A = "A"
+    B = "B"
+    C = "C"
+
+
+class Message(NamedTuple):
+    """One turn of a prompt, its text byte for byte as uploaded."""
+
+    role: Role
+    content: str
+
+
+class Response(NamedTuple):
+    """One response; ``reward`` is the score that came with the file, if any."""
+
+    text: str
+    reward: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A prompt and l >= 2 responses, best first as annotated (x, y_1 ... y_l in the paper)."""
+
+    id: str
+    subset: str
+    prompt: tuple[Message, ...]
+    responses: tuple[Response, ...]
+    line: int = 0  # 1-based line (or row) in the uploaded file
+
+    @property
+    def chosen(self) -> Response:
+        """y_1, the annotated best response."""
+        return self.responses[0]
+
+    @property
+    def rejected(self) -> Response:
+        """y_l, the annotated worst response."""
+        return self.responses[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A row that was not used: an entry of the ledger."""
+
+    line: int
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A model's answer to a prompt, a line of ``generations.jsonl``."""
+
+    sample_id: str
+    subset: str
+    prompt: tuple[Message, ...]
+    response: str
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A figure with what is needed to read it: how many samples, and how it was computed."""
+
+    value: float | None
+    n: int
+    signature: str
+    reason: str = ""  # why ``value`` is None
+    extra: dict[str, float] = field(default_factory=dict)

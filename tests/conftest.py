@@ -1,0 +1,106 @@
+"""Fixtures of all tests. Servers: those named in the environment, else the embedded ones."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server on which this session may create databases."""
+    named = os.environ.get("DEFT_TEST_DATABASE_URL")
+    if named:
+        yield named
+        return
+    from app.embedded.postgres import EmbeddedPostgres
+
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis database that nobody else uses during this session."""
+    named = os.environ.get("DEFT_TEST_REDIS_URL")
+    if named:
+        yield named
+        return
+    from app.embedded.valkey import EmbeddedValkey
+
+    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server.url
+
+
+def _admin(server_url: str) -> sa.Engine:
+    return sa.create_engine(server_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+
+
+@pytest.fixture(scope="session")
+def template_database(server_url: str) -> Iterator[str]:
+    """A migrated, empty database; tests copy it, which takes some 50 ms."""
+    name = f"deft_template_{secrets.token_hex(4)}"
+    admin = _admin(server_url)
+    with admin.connect() as connection:
+        connection.execute(sa.text(f'CREATE DATABASE "{name}"'))
+    url = sa.make_url(server_url).set(database=name)
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    config = Config()
+    config.set_main_option("script_location", str(ROOT / "migrations"))
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        connection.commit()
+    yield name
+    with admin.connect() as connection:
+        connection.execute(sa.text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture
+def database_url(server_url: str, template_database: str) -> Iterator[str]:
+    """A fresh migrated database for one test."""
+    name = f"deft_test_{secrets.token_hex(6)}"
+    admin = _admin(server_url)
+    with admin.connect() as connection:
+        connection.execute(sa.text(f'CREATE DATABASE "{name}" TEMPLATE "{template_database}"'))
+    yield sa.make_url(server_url).set(database=name).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.execute(sa.text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture
+def service_settings(
+    database_url: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """This process's settings, engine and broker on fresh ones, forgotten afterwards."""
+    from app import queue, settings
+    from app.db import session
+
+    monkeypatch.setenv("DEFT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DEFT_DATABASE_URL", database_url)
+    monkeypatch.setenv("DEFT_REDIS_URL", redis_url)
+    caches = (settings.get_settings, queue.get_celery, session.get_engine, session._factory)
+    for cached in caches:
+        cached.cache_clear()
+    yield
+    session.get_engine().dispose()
+    for cached in caches:
+        cached.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real preference data beside the repository; tests that need it skip where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no real data at {SHARED_DATA}: put the data sets there to run this test")
+    return SHARED_DATA
