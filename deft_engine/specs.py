@@ -161,7 +161,8 @@ class GradeJob(_Job):
 
     kind: Literal["grade"] = "grade"
     dataset: Name
-    model: ModelSpec
+    model: ModelSpec = ModelSpec(base="tiny")
+    """Only its tokenizer is used."""
     deft: DeftSpec = DeftSpec()
 
 
