@@ -1,0 +1,224 @@
+"""Every request of the API as a value: what is sent, and how its answer is read. Both clients send these."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import TypeAdapter
+
+from deft_client.models import (
+    Annotator,
+    Artifact,
+    Assignment,
+    Dataset,
+    Estimate,
+    Event,
+    Job,
+    Key,
+    LedgerEntry,
+    Page,
+    Sample,
+    Series,
+    Study,
+)
+from deft_engine.base import Spec
+
+T = TypeVar("T")
+JobRequest = Mapping[str, Any] | Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """A request; ``headers`` hold its idempotency key, so that a retry is the same request."""
+
+    method: str
+    path: str
+    parse: Callable[[Any], T]
+    params: dict[str, Any] = field(default_factory=dict)
+    json: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    file: Path | None = None
+    on_bytes: Callable[[int], None] | None = None
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether sending it twice does what sending it once does."""
+        return self.method in ("GET", "DELETE") or "Idempotency-Key" in self.headers
+
+
+def _as(kind: Any) -> Callable[[Any], Any]:
+    return TypeAdapter(kind).validate_python
+
+
+def _page(kind: Any) -> Callable[[Any], Any]:
+    return Page[kind].model_validate
+
+
+def _nothing(_: Any) -> None:
+    return None
+
+
+def _once(key: str | None = None) -> dict[str, str]:
+    return {"Idempotency-Key": key or uuid.uuid4().hex}
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+# -- datasets
+
+
+def upload_dataset(
+    path: Path,
+    name: str | None,
+    format: str,
+    subset: str | None,
+    idempotency_key: str | None,
+    on_bytes: Callable[[int], None] | None,
+) -> Call[Dataset]:
+    fields = _given(name=name or path.name, format=format, subset=subset)
+    return Call(
+        "POST",
+        "/datasets",
+        _as(Dataset),
+        json=fields,
+        headers=_once(idempotency_key),
+        file=path,
+        on_bytes=on_bytes,
+    )
+
+
+def retrieve_dataset(dataset_id: str) -> Call[Dataset]:
+    return Call("GET", f"/datasets/{dataset_id}", _as(Dataset))
+
+
+def list_datasets(limit: int | None, after: str | None) -> Call[Page[Dataset]]:
+    return Call("GET", "/datasets", _page(Dataset), _given(limit=limit, after=after))
+
+
+def dataset_validation(dataset_id: str, limit: int | None, after: str | None) -> Call[Page[LedgerEntry]]:
+    path = f"/datasets/{dataset_id}/validation"
+    return Call("GET", path, _page(LedgerEntry), _given(limit=limit, after=after))
+
+
+def dataset_samples(
+    dataset_id: str, level: str | None, subset: str | None, limit: int | None, after: str | None
+) -> Call[Page[Sample]]:
+    path = f"/datasets/{dataset_id}/samples"
+    params = _given(level=level, subset=subset, limit=limit, after=after)
+    return Call("GET", path, _page(Sample), params)
+
+
+def delete_dataset(dataset_id: str) -> Call[None]:
+    return Call("DELETE", f"/datasets/{dataset_id}", _nothing)
+
+
+# -- jobs
+
+
+def create_job(spec: JobRequest, reuse: bool, idempotency_key: str | None) -> Call[Job]:
+    params = {} if reuse else {"reuse": "false"}
+    return Call("POST", "/jobs", _as(Job), params, _body(spec), _once(idempotency_key))
+
+
+def estimate_job(spec: JobRequest) -> Call[Estimate]:
+    return Call("POST", "/jobs", _as(Estimate), {"dry_run": "true"}, _body(spec), _once())
+
+
+def retrieve_job(job_id: str) -> Call[Job]:
+    return Call("GET", f"/jobs/{job_id}", _as(Job))
+
+
+def list_jobs(status: str | None, kind: str | None, limit: int | None, after: str | None) -> Call[Page[Job]]:
+    params = _given(status=status, kind=kind, limit=limit, after=after)
+    return Call("GET", "/jobs", _page(Job), params)
+
+
+def move_job(job_id: str, move: str) -> Call[Job]:
+    """``move``: cancel, pause or resume."""
+    return Call("POST", f"/jobs/{job_id}/{move}", _as(Job))
+
+
+def job_events(job_id: str, after: int | None, limit: int | None) -> Call[Page[Event]]:
+    return Call("GET", f"/jobs/{job_id}/events", _page(Event), _given(after=after, limit=limit))
+
+
+def job_metrics(
+    job_id: str,
+    names: Sequence[str] | None,
+    from_step: int | None,
+    to_step: int | None,
+    max_points: int | None,
+) -> Call[Page[Series]]:
+    params = _given(
+        name=",".join(names) if names else None, from_step=from_step, to_step=to_step, max_points=max_points
+    )
+    return Call("GET", f"/jobs/{job_id}/metrics", _page(Series), params)
+
+
+def job_artifacts(job_id: str) -> Call[Page[Artifact]]:
+    return Call("GET", f"/jobs/{job_id}/artifacts", _page(Artifact))
+
+
+def _body(spec: JobRequest) -> Any:
+    return spec.model_dump(mode="json") if isinstance(spec, Spec) else dict(spec)
+
+
+# -- keys
+
+
+def create_key(name: str, role: str, idempotency_key: str | None) -> Call[Key]:
+    return Call("POST", "/keys", _as(Key), json={"name": name, "role": role}, headers=_once(idempotency_key))
+
+
+def list_keys(limit: int | None, after: str | None) -> Call[Page[Key]]:
+    return Call("GET", "/keys", _page(Key), _given(limit=limit, after=after))
+
+
+def revoke_key(key_id: str) -> Call[None]:
+    return Call("DELETE", f"/keys/{key_id}", _nothing)
+
+
+# -- studies
+
+
+def create_study(fields: dict[str, Any], idempotency_key: str | None) -> Call[Study]:
+    return Call("POST", "/studies", _as(Study), json=fields, headers=_once(idempotency_key))
+
+
+def retrieve_study(study_id: str) -> Call[Study]:
+    return Call("GET", f"/studies/{study_id}", _as(Study))
+
+
+def list_studies(limit: int | None, after: str | None) -> Call[Page[Study]]:
+    return Call("GET", "/studies", _page(Study), _given(limit=limit, after=after))
+
+
+def add_annotator(
+    study_id: str, name: str, subsets: Sequence[str], idempotency_key: str | None
+) -> Call[Annotator]:
+    body = {"name": name, "subsets": list(subsets)}
+    path = f"/studies/{study_id}/annotators"
+    return Call("POST", path, _as(Annotator), json=body, headers=_once(idempotency_key))
+
+
+def next_assignment(study_id: str) -> Call[Assignment | None]:
+    return Call("POST", f"/studies/{study_id}/assignments:next", _as(Assignment | None))
+
+
+def vote(assignment_id: str, choice: str, comment: str | None) -> Call[None]:
+    body = _given(choice=choice, comment=comment)
+    return Call("POST", f"/assignments/{assignment_id}", _nothing, json=body, headers=_once())
+
+
+def undo_vote(assignment_id: str) -> Call[None]:
+    return Call("POST", f"/assignments/{assignment_id}/undo", _nothing)
+
+
+def study_results(study_id: str) -> Call[dict[str, Any]]:
+    return Call("GET", f"/studies/{study_id}/results", dict)

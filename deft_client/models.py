@@ -1,0 +1,211 @@
+"""What the service answers, typed. Fields that a newer service adds are kept, not refused."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+
+T = TypeVar("T", bound=_Answer)
+
+
+class Page(_Answer, Generic[T]):
+    """A page of a list; ``after=page.data[-1].id`` gives the next."""
+
+    data: list[T]
+    has_more: bool = False
+
+
+class FieldError(_Answer):
+    """One place in a request or file that is wrong."""
+
+    pointer: str | None = None
+    line: int | None = None
+    code: str = ""
+    detail: str = ""
+
+    def __str__(self) -> str:
+        place = self.pointer or (f"line {self.line}" if self.line is not None else "")
+        return f"{place}: {self.detail}" if place else self.detail
+
+
+class Dataset(_Answer):
+    """An uploaded file and what was read from it."""
+
+    id: str
+    name: str
+    status: Literal["processing", "ready", "invalid"]
+    sha256: str
+    format: str | None = None
+    rows: int | None = None
+    samples: int | None = None
+    rejected: int | None = None
+    responses_per_sample: dict[str, int] | None = None
+    subsets: dict[str, int] | None = None
+    error: dict[str, Any] | None = None
+
+
+class LedgerEntry(_Answer):
+    """A row of the upload that was not used."""
+
+    line: int
+    code: str
+    detail: str
+
+
+class SampleMessage(_Answer):
+    """One turn of a prompt."""
+
+    role: str
+    content: str
+
+
+class SampleResponse(_Answer):
+    """One response; ``reward`` is the file's score, if it had one."""
+
+    text: str
+    reward: float | None = None
+
+
+class Sample(_Answer):
+    """A prompt and its responses, best first."""
+
+    id: str
+    subset: str
+    prompt: list[SampleMessage]
+    responses: list[SampleResponse]
+    line: int
+
+
+class JobStage(_Answer):
+    """A stage of a job's plan; ``reused`` when another job had already run or started it."""
+
+    name: str
+    run: str
+    status: str
+    fingerprint: str
+    reused: bool
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class Progress(_Answer):
+    """How far the current stage is; ``eta_s`` in seconds."""
+
+    stage: str | None = None
+    step: int | None = None
+    total: int | None = None
+    eta_s: float | None = None
+
+
+class JobError(_Answer):
+    """Why a job failed, and what to do."""
+
+    code: str
+    message: str
+    hint: str = ""
+    retryable: bool = False
+
+
+class Job(_Answer):
+    """A job as the service sees it now."""
+
+    id: str
+    kind: str
+    name: str
+    status: Literal[
+        "queued", "running", "pausing", "paused", "cancelling", "succeeded", "failed", "cancelled"
+    ]
+    spec: dict[str, Any]
+    stage: str | None = None
+    stages: list[JobStage] = []
+    progress: Progress | None = None
+    attempt: int = 0
+    max_attempts: int = 0
+    error: JobError | None = None
+    result: dict[str, Any] | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    links: dict[str, str] = {}
+
+    @property
+    def ended(self) -> bool:
+        """Whether the status will not change again."""
+        return self.status in ("succeeded", "failed", "cancelled")
+
+
+class Estimate(_Answer):
+    """What a dry run says: the plan and its cost."""
+
+
+class Event(_Answer):
+    """Something that happened in a job; ``seq`` counts 1, 2, ... without gaps."""
+
+    seq: int
+    type: str
+    time: datetime | None = None
+    data: dict[str, Any] = {}
+
+
+class Series(_Answer):
+    """A metric: ``points`` are (step, value, time); NaN and infinities are the strings of those names."""
+
+    name: str
+    points: list[tuple[int, float | str | None, str]]
+    n: int
+
+
+class Artifact(_Answer):
+    """A file that a job made."""
+
+    name: str
+    sha256: str
+    size: int
+    media_type: str | None = None
+
+
+class Key(_Answer):
+    """An API key; ``key`` is there once, in the answer that created it."""
+
+    id: str
+    name: str
+    role: str
+    key: str | None = None
+
+
+class Study(_Answer):
+    """A blind comparison of two jobs."""
+
+    id: str
+    name: str
+    a: str
+    b: str
+
+
+class Annotator(_Answer):
+    """A rater; ``key`` and ``link`` are there once, in the answer that created them."""
+
+    id: str
+    name: str
+    subsets: list[str]
+    key: str | None = None
+    link: str | None = None
+
+
+class Assignment(_Answer):
+    """A pair to compare: all that a rater is told."""
+
+    id: str
+    prompt: list[SampleMessage]
+    left: str
+    right: str
+    criteria: str
+    done: int
+    total: int
