@@ -1,0 +1,124 @@
+"""Checkpoints in a stage's ``work`` folder: whole or absent, and refused by any run but their own.
+
+A checkpoint is a folder ``checkpoint-<step>``, written under another name and renamed when every byte of it
+is on the disk, so that a process killed while saving leaves the one before untouched. No torch here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from deft_engine.base import Spec
+from deft_engine.canonical import canonical_json, sha256_hex
+from deft_engine.errors import CheckpointMismatch
+
+_PREFIX = "checkpoint-"
+_UNFINISHED = ".partial"  # being written or being deleted
+_MANIFEST = "checkpoint.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """What must be equal for a checkpoint to be continued."""
+
+    engine: str  # how the processes share the work: "single"
+    world_size: int
+    spec_sha256: str
+
+    @classmethod
+    def of(cls, spec: Spec, *, engine: str = "single", world_size: int = 1) -> RunIdentity:
+        """The identity of a run of ``spec``."""
+        return cls(engine, world_size, sha256_hex(canonical_json(spec.model_dump(mode="json"))))
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A whole checkpoint: its folder, the optimiser steps made, and what the run keeps beside the model."""
+
+    folder: Path
+    step: int
+    state: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run; keeps the last ``keep``."""
+
+    def __init__(self, work: Path, identity: RunIdentity, *, keep: int = 2) -> None:
+        self._work = work
+        self._identity = identity
+        self._keep = keep
+        for leftover in work.glob(f"{_PREFIX}*{_UNFINISHED}"):  # its process died
+            shutil.rmtree(leftover)
+
+    def latest(self) -> Checkpoint | None:
+        """The newest checkpoint, or None.
+
+        Raises:
+            CheckpointMismatch: it was written by another engine, world size or spec.
+        """
+        folders = self._folders()
+        if not folders:
+            return None
+        folder = folders[-1]
+        manifest = json.loads((folder / _MANIFEST).read_bytes())
+        for name, expected in asdict(self._identity).items():
+            if manifest.get(name) != expected:
+                raise CheckpointMismatch(
+                    f"{folder}: written with {name} {manifest.get(name)!r}, this run has {expected!r}",
+                    hint="resume it as it was started, or send the job again with ?reuse=false to train anew",
+                )
+        return Checkpoint(folder, manifest["step"], manifest["state"])
+
+    @contextmanager
+    def writing(self, step: int, state: Mapping[str, Any]) -> Iterator[Path]:
+        """A folder to fill with the model, the optimiser and so on; on leaving, the newest checkpoint.
+
+        Args:
+            step: optimiser steps made so far.
+            state: JSON values that the run wants back, see ``Checkpoint.state``.
+        """
+        final = self._work / f"{_PREFIX}{step}"
+        building = final.with_name(final.name + _UNFINISHED)
+        building.mkdir()
+        try:
+            yield building
+            manifest = {**asdict(self._identity), "step": step, "state": dict(state)}
+            (building / _MANIFEST).write_bytes(canonical_json(manifest))
+            _sync_folder(building)
+        except BaseException:
+            shutil.rmtree(building, ignore_errors=True)
+            raise
+        building.rename(final)
+        _sync(self._work)
+        for old in self._folders()[: -self._keep]:
+            shutil.rmtree(old.rename(old.with_name(old.name + _UNFINISHED)))
+
+    def _folders(self) -> list[Path]:
+        """Whole checkpoints, oldest first."""
+        steps = sorted(
+            int(name)
+            for folder in self._work.glob(f"{_PREFIX}*")
+            if (name := folder.name.removeprefix(_PREFIX)).isdecimal()
+        )
+        return [self._work / f"{_PREFIX}{step}" for step in steps]
+
+
+def _sync_folder(folder: Path) -> None:
+    for path in folder.iterdir():
+        _sync(path)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
