@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from deft_engine import model_source
+from deft_engine import model_names
 from deft_engine.errors import SpecError
-from deft_engine.model_source import model_digest, resolve_model
+from deft_engine.model_names import model_digest, resolve_model
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_folder_is_found_by_content_not_by_name(folder: Path, tmp_path: Path) 
 
 
 def test_large_files_enter_by_size_and_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_source, "HASHED_UP_TO", 6)
+    monkeypatch.setattr(model_names, "HASHED_UP_TO", 6)
     before = model_digest(folder)
     weights = folder / "model.safetensors"
     os.utime(weights, ns=(1, 1))
