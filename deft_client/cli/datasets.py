@@ -1,0 +1,89 @@
+"""``deft datasets``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deft_client.cli.connection import client_of
+from deft_client.cli.output import Json, bars, print_json, show, show_list
+
+app = typer.Typer(no_args_is_help=True, help="Preference data.")
+Limit = Annotated[int, typer.Option(help="Entries of the page, at most 100.")]
+After = Annotated[str | None, typer.Option(help="Id (or line) after which the page starts.")]
+
+
+@app.command()
+def upload(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(help="JSONL, plain or .gz.")],
+    name: Annotated[str | None, typer.Option()] = None,
+    format: Annotated[str, typer.Option(help="auto, hh_rlhf, pairwise or ranked.")] = "auto",
+    subset: Annotated[str | None, typer.Option(help="Subset of rows that carry none.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Send a file and wait until it has been read."""
+    with client_of(context) as client, bars(as_json) as progress:
+        sending = progress.add_task("sending", total=path.stat().st_size)
+        dataset = client.datasets.upload(
+            path,
+            name=name,
+            format=format,
+            subset=subset,
+            on_bytes=lambda count: progress.update(sending, advance=count),
+        )
+        reading = progress.add_task("reading", total=None)
+        dataset = client.datasets.wait(dataset.id)
+        progress.update(reading, total=1, completed=1)
+    show(dataset, as_json)
+    raise typer.Exit(0 if dataset.status == "ready" else 1)
+
+
+@app.command("list")
+def list_(context: typer.Context, limit: Limit = 20, after: After = None, as_json: Json = False) -> None:
+    """Datasets, newest first."""
+    with client_of(context) as client:
+        page = client.datasets.list(limit=limit, after=after)
+    show_list(page.data, ("id", "name", "status", "format", "samples", "rejected"), as_json)
+
+
+@app.command("show")
+def show_(context: typer.Context, dataset_id: str, as_json: Json = False) -> None:
+    """One dataset."""
+    with client_of(context) as client:
+        show(client.datasets.retrieve(dataset_id), as_json)
+
+
+@app.command()
+def validation(
+    context: typer.Context, dataset_id: str, limit: Limit = 20, after: After = None, as_json: Json = False
+) -> None:
+    """Rows that were not used, and why."""
+    with client_of(context) as client:
+        page = client.datasets.validation(dataset_id, limit=limit, after=after)
+    show_list(page.data, ("line", "code", "detail"), as_json)
+
+
+@app.command()
+def samples(
+    context: typer.Context,
+    dataset_id: str,
+    level: Annotated[str | None, typer.Option(help="A, B or C.")] = None,
+    subset: Annotated[str | None, typer.Option()] = None,
+    limit: Limit = 5,
+    after: After = None,
+) -> None:
+    """Samples as they were read, as JSON."""
+    with client_of(context) as client:
+        page = client.datasets.samples(dataset_id, level=level, subset=subset, limit=limit, after=after)
+    print_json(page.data)
+
+
+@app.command()
+def delete(context: typer.Context, dataset_id: str, as_json: Json = False) -> None:
+    """Remove a dataset that no live job uses."""
+    with client_of(context) as client:
+        client.datasets.delete(dataset_id)
+    show({"id": dataset_id, "deleted": True}, as_json)
