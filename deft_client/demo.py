@@ -59,8 +59,8 @@ TINY = Recipe(
     deft_a=15.0,
     new_tokens=64,
     note=(
-        "`tiny` has about a million parameters and has seen nothing but this demo's sentences: the table shows "
-        "that every part works, not that one method is better than another."
+        "`tiny` has about a million parameters and has seen nothing but this demo's sentences: the table "
+        "shows that every part works, not that one method is better than another."
     ),
 )
 
@@ -176,8 +176,7 @@ def _files(home: Path, data: Path | None) -> _Files:
 
 
 def _lines(path: Path) -> list[bytes]:
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    with opened as file:
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
         rows = [line if line.endswith(b"\n") else line + b"\n" for line in file if line.strip()]
     if len(rows) < 8:
         raise DeftClientError(f"{path} has {len(rows)} rows; the demo needs at least 8")
