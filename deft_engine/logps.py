@@ -1,0 +1,174 @@
+"""The one path to log-probabilities and rewards: training, reference and scoring all come through here.
+
+A batch is one packed row (``data.collate``), every prompt in it once. The language model head sees only the
+places that predict a response token, a chunk at a time, and a chunk's logits are computed again in the
+backward pass: no tensor of all tokens by the vocabulary is ever alive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from deft_engine.data.collate import RankedBatch
+from deft_engine.errors import DataError, ModelError
+from deft_engine.packed_attention import PackedLayout, packed_attention
+
+SUPPORTED = ("gpt_neox", "llama", "mistral", "qwen2", "qwen3")
+"""Model types whose attention is known to take the packed layout and whose head is linear and unscaled."""
+
+CHUNK_ELEMENTS = 2**23
+"""Logits that are alive at a time (32 MB in float32)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankedLogps:
+    """What a loss and the distribution reward need of a batch. float32 at least, under autograd."""
+
+    policy: Tensor  # [batch, ranks]: sum of log-probabilities of the response, EOS included; 0 where masked
+    lengths: Tensor  # [batch, ranks] int64: its tokens, the T of eq 16
+    mask: Tensor  # [batch, ranks] bool
+    hidden: Tensor  # [targets, hidden]: the states that feed the head, in the model's dtype
+    cells: Tensor  # [targets] int64: row-major index of each state's response in [batch, ranks]
+    reference: Tensor | None = None  # [batch, ranks]: ``policy`` of the initial model
+
+    def with_reference(self, reference: Tensor) -> RankedLogps:
+        """The same with the initial model's log-probabilities ``[batch, ranks]``; 0 where masked."""
+        return replace(self, reference=reference.to(self.policy))
+
+    @property
+    def hidden_sum(self) -> Tensor:
+        """``[batch, ranks, hidden]``: the sum of a response's states, in the dtype of ``policy``."""
+        return sum_by_response(self.hidden.to(self.policy.dtype), self.cells, self.policy.shape)
+
+
+def ranked_logps(model: PreTrainedModel, batch: RankedBatch) -> RankedLogps:
+    """Log-probabilities of every response under a causal language model (eqs 6, 7 and 9 are made of them).
+
+    Args:
+        model: A policy, or its LoRA wrapping; any floating dtype, on the batch's device.
+
+    Raises:
+        ModelError: the architecture is not one of ``SUPPORTED``, or has too few positions.
+    """
+    core = core_model(model)
+    hidden = _hidden_states(core, batch)[batch.predictors]  # [targets, hidden]
+    token_logps = _target_logps(hidden, batch.target_ids, output_head(core))  # [targets]
+    return RankedLogps(
+        policy=sum_by_response(token_logps, batch.cells, batch.lengths.shape),
+        lengths=batch.lengths,
+        mask=batch.mask,
+        hidden=hidden,
+        cells=batch.cells,
+    )
+
+
+def ranked_rewards(reward_model: PreTrainedModel, batch: RankedBatch) -> Tensor:
+    """Rewards r(x, y) ``[batch, ranks]``: the score head at each response's EOS; 0 where masked.
+
+    Raises:
+        ModelError: as ``ranked_logps``, or the model has no score head.
+    """
+    core = core_model(reward_model)
+    head = getattr(core, "score", None)
+    if head is None:
+        raise ModelError(
+            f"{type(core).__name__} has no score head, so it is no reward model",
+            hint="train one with a job of kind reward_model, or name a sequence-classification model",
+        )
+    states = _hidden_states(core, batch)[batch.ends]  # [batch, ranks, hidden]
+    rewards = _at_least_float32(head(states).squeeze(-1))  # [batch, ranks]
+    return rewards.masked_fill(~batch.mask, 0.0)
+
+
+def core_model(model: PreTrainedModel) -> PreTrainedModel:
+    """The transformers model inside a LoRA wrapping; others as they are."""
+    unwrap = getattr(model, "get_base_model", None)
+    return unwrap() if unwrap else model
+
+
+def output_head(model: PreTrainedModel) -> nn.Module:
+    """The head that turns hidden states into logits."""
+    head: nn.Module = core_model(model).get_output_embeddings()
+    return head
+
+
+def sum_by_response(values: Tensor, cells: Tensor, shape: torch.Size) -> Tensor:
+    """Sum ``values [targets, ...]`` into ``[batch, ranks, ...]`` by each target's response."""
+    flat = values.new_zeros(shape.numel(), *values.shape[1:])
+    return flat.index_add(0, cells, values).view(*shape, *values.shape[1:])
+
+
+def chunk_rows(vocabulary: int) -> int:
+    """Rows of logits that may be alive at a time."""
+    return max(1, CHUNK_ELEMENTS // vocabulary)
+
+
+def _hidden_states(core: PreTrainedModel, batch: RankedBatch) -> Tensor:
+    """``[tokens, hidden]``: what the backbone gives for the packed row."""
+    _check_fits(core, batch.longest)
+    backbone = core.base_model
+    layout = PackedLayout.of(batch.segments, batch.input_ids.device)
+    with packed_attention(core):
+        output = backbone(
+            input_ids=batch.input_ids[None],
+            position_ids=batch.position_ids[None],
+            use_cache=False,
+            packed_layout=layout,
+        )
+    states: Tensor = output.last_hidden_state[0]
+    return states
+
+
+def _target_logps(hidden: Tensor, target_ids: Tensor, head: nn.Module) -> Tensor:
+    """``[targets]``: log-probability of each target, float32 at least."""
+    rows = chunk_rows(head.weight.shape[0])
+    chunks = zip(hidden.split(rows), target_ids.split(rows), strict=True)
+    if not torch.is_grad_enabled():
+        return torch.cat([_chunk_logps(states, ids, head) for states, ids in chunks])
+    return torch.cat(
+        [
+            checkpoint(_chunk_logps, states, ids, head, use_reentrant=False, preserve_rng_state=False)
+            for states, ids in chunks
+        ]
+    )
+
+
+def _chunk_logps(hidden: Tensor, target_ids: Tensor, head: nn.Module) -> Tensor:
+    logits = _at_least_float32(head(hidden))  # [rows, vocab]
+    return -cross_entropy(logits, target_ids, reduction="none")
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def _check_fits(core: PreTrainedModel, longest: int) -> None:
+    """Refuse what would give a wrong number: an unknown architecture, too few positions, a window."""
+    config = core.config
+    if config.model_type not in SUPPORTED:
+        raise ModelError(
+            f"models of type {config.model_type!r} are not supported",
+            hint=f"supported are {', '.join(SUPPORTED)}",
+        )
+    if core.training and getattr(core, "is_gradient_checkpointing", False):
+        raise ModelError(
+            "gradient checkpointing is on, under which the packed attention is not recomputed",
+            hint="switch it off (model.gradient_checkpointing_disable())",
+        )
+    if longest > config.max_position_embeddings:
+        raise DataError(
+            f"a sample has {longest} tokens; the model has {config.max_position_embeddings} positions",
+            hint=f"set training.max_length to {config.max_position_embeddings} at most",
+        )
+    window = getattr(config, "sliding_window", None)
+    if window is not None and longest > window:
+        raise ModelError(
+            f"a sample has {longest} tokens; the model attends within a sliding window of {window}",
+            hint=f"set training.max_length to {window} at most",
+        )

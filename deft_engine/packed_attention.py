@@ -1,0 +1,106 @@
+"""Attention over a packed row: every response sees its own prompt and itself, nothing else.
+
+A function registered in transformers' ``AttentionInterface``, so no model is rewritten. It gets the batch's
+layout as the keyword ``packed_layout``, which the models hand down to their attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, PreTrainedModel
+
+from deft_engine.data.collate import Segments
+
+IMPLEMENTATION = "deft_packed"
+
+
+@dataclass(frozen=True, slots=True)
+class PackedLayout:
+    """The segments of a packed row and, for each response, which keys its tokens see."""
+
+    segments: tuple[Segments, ...]
+    masks: tuple[tuple[Tensor, ...], ...]
+    """Per sample and response: ``[response, prompt + response]`` bool."""
+
+    @staticmethod
+    def of(segments: Sequence[Segments], device: torch.device) -> PackedLayout:
+        """The layout with its masks, which all layers share."""
+        masks = tuple(
+            tuple(_continuation_mask(segment.prompt, length, device) for length in segment.responses)
+            for segment in segments
+        )
+        return PackedLayout(tuple(segments), masks)
+
+
+@contextmanager
+def packed_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Within it, ``model`` attends by ``packed_layout``; generation and plain forwards are for outside."""
+    before = model.config._attn_implementation
+    model.config._attn_implementation = IMPLEMENTATION
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
+
+
+def packed_attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    packed_layout: PackedLayout,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention of one layer.
+
+    Args:
+        query: ``[1, heads, tokens, head_dim]``
+        key: ``[1, key_value_heads, tokens, head_dim]``, as ``value``.
+        attention_mask: Always None: the layout says who sees whom.
+        packed_layout: Of the row; its segments cover it.
+
+    Returns:
+        ``[1, tokens, heads, head_dim]``, and no weights.
+    """
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    outputs: list[Tensor] = []
+    for segment, masks in zip(packed_layout.segments, packed_layout.masks, strict=True):
+        size = (segment.prompt, *segment.responses)
+        stop = segment.start + sum(size)
+        queries, keys, values = (
+            tensor[:, :, segment.start : stop].split(size, dim=2) for tensor in (query, key, value)
+        )
+        outputs.append(
+            scaled_dot_product_attention(
+                queries[0], keys[0], values[0], dropout_p=dropout, is_causal=True, scale=scaling
+            )
+        )
+        for q, k, v, mask in zip(queries[1:], keys[1:], values[1:], masks, strict=True):
+            seen_keys, seen_values = torch.cat((keys[0], k), dim=2), torch.cat((values[0], v), dim=2)
+            outputs.append(
+                scaled_dot_product_attention(
+                    q, seen_keys, seen_values, attn_mask=mask, dropout_p=dropout, scale=scaling
+                )
+            )
+    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _continuation_mask(prompt: int, response: int, device: torch.device) -> Tensor:
+    """Token i of the response sees the whole prompt and the response up to i."""
+    full = torch.ones(response, prompt + response, dtype=torch.bool, device=device)
+    return full.tril(diagonal=prompt)
+
+
+AttentionInterface.register(IMPLEMENTATION, packed_attention_forward)
