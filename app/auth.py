@@ -1,0 +1,189 @@
+"""Who is calling: an API key as Bearer token or the browser's session cookie, and what their role allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+from fastapi import Depends, Request
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy.orm import Session
+
+from app.db.models import Annotator, ApiKey, Role, WebSession
+from app.db.session import transaction
+from app.errors import Problem
+from app.keys import KEY_PATTERN, hash_secret, new_secret
+from app.settings import get_settings
+
+SESSION_COOKIE = "deft_session"
+
+_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+_RANK = {Role.ANNOTATOR: 0, Role.VIEWER: 1, Role.RESEARCHER: 2, Role.ADMIN: 3}
+_USE_NOTED_EVERY = timedelta(minutes=1)
+
+_bearer = HTTPBearer(auto_error=False, scheme_name="key", description="An API key: `deft_...`")
+_cookie = APIKeyCookie(
+    name=SESSION_COOKIE, auto_error=False, scheme_name="session", description="Set by logging in on the pages"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The caller."""
+
+    key_id: str
+    role: Role
+    annotator_id: str | None
+    study_id: str | None
+    credential: str = field(repr=False)  # the key's or cookie's text
+
+
+def authenticate(
+    request: Request,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    cookie: Annotated[str | None, Depends(_cookie)],
+) -> Principal:
+    """The caller; a dependency.
+
+    Raises:
+        Problem: 401 without a usable key, 400 for a key in the address, 403 for another site's cookie.
+    """
+    _refuse_key_in_address(request)
+    if bearer is not None:
+        principal = _find(
+            bearer.credentials, sa.select(ApiKey).where(ApiKey.hash == hash_secret(bearer.credentials))
+        )
+    elif cookie is not None:
+        refuse_other_sites(request)
+        live = (WebSession.hash == hash_secret(cookie)) & (WebSession.expires_at > sa.func.now())
+        principal = _find(cookie, sa.select(ApiKey).join(WebSession).where(live))
+    else:
+        raise _unauthorized("no key was sent", "send the header Authorization: Bearer deft_...")
+    request.state.key_id = principal.key_id
+    return principal
+
+
+Authenticated = Annotated[Principal, Depends(authenticate)]
+
+
+def require(lowest: Role) -> Callable[[Principal], Principal]:
+    """A dependency: the caller, who must have at least this role (viewer < researcher < admin).
+
+    An annotator gets 404 where anybody else is asked for; ``require(Role.ANNOTATOR)`` lets in annotators
+    alone.
+
+    Raises:
+        Problem: 401, 403 or 404.
+    """
+
+    def check(principal: Authenticated) -> Principal:
+        if principal.role is Role.ANNOTATOR and lowest is not Role.ANNOTATOR:
+            raise Problem(
+                404, "not_found", "Not found", "there is nothing at this address for an annotator's key"
+            )
+        if lowest is Role.ANNOTATOR and principal.role is not Role.ANNOTATOR:
+            raise _forbidden("this address is for annotators; open the annotator's personal link")
+        if _RANK[principal.role] < _RANK[lowest]:
+            raise _forbidden(
+                f"this needs the role {lowest}, the key has {principal.role}; ask an admin for a key"
+            )
+        return principal
+
+    return check
+
+
+def start_web_session(session: Session, key: ApiKey) -> str:
+    """Log a key's owner in; returns the cookie's value."""
+    secret = new_secret()
+    expires_at = datetime.now(UTC) + timedelta(hours=get_settings().session_hours)
+    session.execute(sa.delete(WebSession).where(WebSession.expires_at < sa.func.now()))
+    session.add(WebSession(hash=hash_secret(secret), key_id=key.id, expires_at=expires_at))
+    return secret
+
+
+def end_web_session(session: Session, cookie: str) -> None:
+    """Log out; an unknown cookie is no error."""
+    session.execute(sa.delete(WebSession).where(WebSession.hash == hash_secret(cookie)))
+
+
+def find_usable_key(session: Session, text: str) -> ApiKey | None:
+    """The key with this text, unless it is unknown, revoked or expired."""
+    key = session.scalar(sa.select(ApiKey).where(ApiKey.hash == hash_secret(text)))
+    return key if key is not None and _why_unusable(key) is None else None
+
+
+def refuse_other_sites(request: Request) -> None:
+    """CSRF: a request that changes something and carries a cookie must come from our own pages.
+
+    Raises:
+        Problem: 403.
+    """
+    if request.method in _SAFE_METHODS:
+        return
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    if site is not None:
+        own = site == "same-origin"
+    else:
+        own = origin is not None and urlsplit(origin).netloc == request.headers.get("host")
+    if not own:
+        raise Problem(
+            403,
+            "cross_site_request",
+            "Refused: sent by another site",
+            "a browser session may change things from DEFT's own pages alone; scripts send a Bearer token",
+        )
+
+
+def _find(credential: str, query: sa.Select[ApiKey]) -> Principal:
+    # Looked up by the hash of 256 random bits: how long a comparison takes tells nothing about any key.
+    with transaction() as session:
+        key = session.scalar(query)
+        if key is None:
+            raise _unauthorized("the key is unknown", "check it, or ask an admin for a new one")
+        if why := _why_unusable(key):
+            raise _unauthorized(f"the key {why}", "ask an admin for a new one")
+        now = datetime.now(UTC)
+        if key.last_used_at is None or now - key.last_used_at > _USE_NOTED_EVERY:
+            key.last_used_at = now
+        annotator = None
+        if key.role is Role.ANNOTATOR:
+            annotator = session.scalar(sa.select(Annotator).where(Annotator.key_id == key.id))
+        return Principal(
+            key.id,
+            key.role,
+            annotator.id if annotator else None,
+            annotator.study_id if annotator else None,
+            credential,
+        )
+
+
+def _why_unusable(key: ApiKey) -> str | None:
+    if key.revoked_at is not None:
+        return "was revoked"
+    if key.expires_at is not None and key.expires_at <= datetime.now(UTC):
+        return "has expired"
+    return None
+
+
+def _refuse_key_in_address(request: Request) -> None:
+    if KEY_PATTERN.search(request.url.query):
+        raise Problem(
+            400,
+            "key_in_address",
+            "A key in the address",
+            "addresses end up in logs and histories: revoke this key, and send the new one as Bearer token",
+        )
+
+
+def _unauthorized(found: str, advice: str) -> Problem:
+    headers = {"WWW-Authenticate": "Bearer"}
+    return Problem(401, "unauthorized", "A key is needed", f"{found}; {advice}", headers=headers)
+
+
+def _forbidden(detail: str) -> Problem:
+    return Problem(403, "forbidden", "Not allowed", detail)

@@ -1,0 +1,49 @@
+"""The HTTP service: ``uvicorn --factory app.main:create_app``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from app.api import keys, operations
+from app.db.session import get_engine
+from app.errors import install_error_handlers
+from app.logging import RequestLog, configure_logging
+from app.openapi import describe
+from app.settings import get_settings
+from app.web_security import BodyLimit, SecurityHeaders
+
+_ROUTERS = (keys.router, operations.router)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings = get_settings()
+    configure_logging(as_json=settings.log_json)
+    for folder in (settings.store_root, settings.uploads_root, settings.runs_root):
+        folder.mkdir(parents=True, exist_ok=True)
+    yield
+    get_engine().dispose()
+
+
+def create_app() -> FastAPI:
+    """The application, its routes and error answers."""
+    app = FastAPI(
+        title="DEFT",
+        version=version("deft"),
+        lifespan=_lifespan,
+        docs_url=None,  # Swagger UI and ReDoc load from a CDN
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    for router in _ROUTERS:
+        app.include_router(router)
+    install_error_handlers(app)
+    app.add_middleware(BodyLimit, unlimited=("POST", "/datasets"))
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(RequestLog)
+    describe(app)
+    return app
