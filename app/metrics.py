@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -79,7 +79,7 @@ def _family(
     name: str,
     documentation: str,
     labels: tuple[str, ...],
-    rows: Sequence[sa.Row[Any]],
+    rows: Iterable[tuple[Any, ...]],
 ) -> GaugeMetricFamily | CounterMetricFamily:
     family = kind(name, documentation, labels=labels)
     for row in rows:
