@@ -1,0 +1,197 @@
+"""The stage ``import``: an upload becomes samples, and every row that cannot be used a ledger entry."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from deft_engine.data.formats import EXPECTED, READERS, tell_format
+from deft_engine.data.limits import ReadLimits
+from deft_engine.data.lines import Line, UploadReader
+from deft_engine.data.samples import SampleWriter
+from deft_engine.data.validate import Row, RowError, check_conversation, decode_row, row_name
+from deft_engine.errors import DataError, FormatError
+from deft_engine.run import StageContext
+from deft_engine.stages import ImportSpec
+from deft_engine.types import Rejection, Sample
+
+DEFAULT_SUBSET = "default"
+_FIRST_ROWS = 100  # rows whose fields tell the format
+_REPORT_EVERY = 5_000  # rows
+
+
+def run(context: StageContext[ImportSpec]) -> dict[str, Any]:
+    """Read the input ``upload``; write ``samples.parquet`` and ``ledger.jsonl``.
+
+    Progress counts bytes of the upload. The result is the dataset's summary.
+
+    Raises:
+        FormatError: the file is no JSONL of a known format, is damaged, or is beyond the limits.
+        DataError: not one row can be used; the message names the first one's line.
+    """
+    limits = ReadLimits.from_environment()
+    upload = context.path("upload")
+    with UploadReader(upload, limits) as reader:
+        name = context.spec.format if context.spec.format != "auto" else _tell_format(upload, limits)
+        importer = _Importer(name, context.spec.subset or DEFAULT_SUBSET, limits)
+        summary = _Summary(name)
+        with (
+            SampleWriter(context.out / "samples.parquet") as samples,
+            (context.out / "ledger.jsonl").open("wb") as ledger,
+        ):
+            for outcome in importer.outcomes(reader):
+                if isinstance(outcome, Sample):
+                    samples.write(outcome)
+                else:
+                    _write_rejection(ledger, outcome)
+                summary.count(outcome)
+                if summary.rows % _REPORT_EVERY == 0:
+                    context.stop.check()
+                    context.events.progress(reader.bytes_read, reader.total_bytes)
+        context.events.progress(reader.total_bytes, reader.total_bytes)
+    summary.require_samples()
+    if summary.rejected:
+        context.events.log(
+            f"{summary.rejected} of {summary.rows} rows are not used; see the ledger", "warning"
+        )
+    return summary.as_dict()
+
+
+def _tell_format(upload: Path, limits: ReadLimits) -> str:
+    """The format of the first row that shows one.
+
+    Raises:
+        FormatError: none of the first rows does.
+    """
+    first: Rejection | None = None
+    with UploadReader(upload, limits) as reader:
+        for count, line in enumerate(reader):
+            if count == _FIRST_ROWS:
+                break
+            try:
+                row = _decode(line, limits)
+            except RowError as error:
+                first = first or Rejection(line.number, error.code, error.detail)
+                continue
+            if name := tell_format(row):
+                return name
+            fields = ", ".join(f'"{name[:40]}"' for name in list(row)[:12]) or "none"
+            first = first or Rejection(line.number, "missing_field", f"its fields are {fields}")
+    if first is None:
+        raise FormatError("the file has no rows", hint=f"write one JSON object a line with {EXPECTED}")
+    raise FormatError(
+        f"line {first.line}: no known format: {first.detail}", hint=f"write rows with {EXPECTED}"
+    )
+
+
+def _decode(line: Line, limits: ReadLimits) -> Row:
+    if line.data is None:
+        raise RowError(
+            "line_too_long",
+            f"longer than {limits.max_line_bytes} bytes; shorten it or raise DEFT_MAX_LINE_BYTES",
+        )
+    return decode_row(line.data)
+
+
+class _Importer:
+    """Turns lines into samples or rejections; remembers the ids that were used."""
+
+    def __init__(self, format_name: str, subset: str, limits: ReadLimits) -> None:
+        self._read = READERS[format_name]
+        self._subset = subset
+        self._limits = limits
+        self._seen: set[bytes] = set()  # 16 bytes an id, however long it is
+
+    def outcomes(self, lines: UploadReader) -> Iterator[Sample | Rejection]:
+        for line in lines:
+            try:
+                yield self._sample(line)
+            except RowError as error:
+                yield Rejection(line.number, error.code, error.detail)
+
+    def _sample(self, line: Line) -> Sample:
+        row = _decode(line, self._limits)
+        prompt, responses = conversation = self._read(row)
+        check_conversation(conversation)
+        sample_id = row_name(row, "id", f"line-{line.number}")
+        subset = row_name(row, "subset", self._subset)
+        digest = hashlib.blake2b(sample_id.encode(), digest_size=16).digest()
+        if digest in self._seen:
+            raise RowError(
+                "duplicate_id", f'the id "{sample_id[:80]}" is that of an earlier row; make it unique'
+            )
+        self._seen.add(digest)
+        return Sample(sample_id, subset, prompt, responses, line.number)
+
+
+def _write_rejection(ledger: BinaryIO, rejection: Rejection) -> None:
+    ledger.write(
+        msgspec.json.encode({"line": rejection.line, "code": rejection.code, "detail": rejection.detail})
+        + b"\n"
+    )
+
+
+@dataclass(slots=True)
+class _Summary:
+    """Counts while rows go by."""
+
+    format: str
+    rows: int = 0
+    samples: int = 0
+    scored: int = 0
+    prompt_chars: int = 0
+    response_chars: int = 0
+    lengths: Counter[int] = field(default_factory=Counter)
+    subsets: Counter[str] = field(default_factory=Counter)
+    codes: Counter[str] = field(default_factory=Counter)
+    first_rejection: Rejection | None = None
+
+    @property
+    def rejected(self) -> int:
+        return self.rows - self.samples
+
+    def count(self, outcome: Sample | Rejection) -> None:
+        self.rows += 1
+        if isinstance(outcome, Rejection):
+            self.codes[outcome.code] += 1
+            self.first_rejection = self.first_rejection or outcome
+            return
+        self.samples += 1
+        self.scored += all(response.reward is not None for response in outcome.responses)
+        self.prompt_chars += sum(len(message.content) for message in outcome.prompt)
+        self.response_chars += sum(len(response.text) for response in outcome.responses)
+        self.lengths[len(outcome.responses)] += 1
+        self.subsets[outcome.subset] += 1
+
+    def require_samples(self) -> None:
+        if self.samples:
+            return
+        first = self.first_rejection
+        if first is None:
+            raise FormatError("the file has no rows", hint=f"write one JSON object a line with {EXPECTED}")
+        reasons = ", ".join(f"{count} {code}" for code, count in self.codes.most_common(4))
+        raise DataError(
+            f"line {first.line}: {first.detail}",
+            hint=f"none of the {self.rows} rows can be used as {self.format} ({reasons}); correct them",
+            code=first.code,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        responses = sum(length * count for length, count in self.lengths.items())
+        return {
+            "format": self.format,
+            "rows": self.rows,
+            "samples": self.samples,
+            "rejected": self.rejected,
+            "responses_per_sample": {str(length): self.lengths[length] for length in sorted(self.lengths)},
+            "subsets": {name: self.subsets[name] for name in sorted(self.subsets)},
+            "scored": self.scored,
+            "mean_prompt_chars": round(self.prompt_chars / self.samples, 1),
+            "mean_response_chars": round(self.response_chars / responses, 1),
+        }
