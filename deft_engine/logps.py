@@ -156,7 +156,7 @@ def _check_fits(core: PreTrainedModel, longest: int) -> None:
             f"models of type {config.model_type!r} are not supported",
             hint=f"supported are {', '.join(SUPPORTED)}",
         )
-    if core.training and getattr(core, "is_gradient_checkpointing", False):
+    if core.training and any(getattr(part, "gradient_checkpointing", False) for part in core.modules()):
         raise ModelError(
             "gradient checkpointing is on, under which the packed attention is not recomputed",
             hint="switch it off (model.gradient_checkpointing_disable())",

@@ -1,6 +1,6 @@
 """Where a model or tokenizer lies, and what may be loaded from there. No torch here.
 
-A stage sees one of four forms: a local folder, ``builtin:tiny``, ``builtin:smollm2`` or ``hub:<id>@<revision>``.
+A stage sees a local folder, ``builtin:tiny``, ``builtin:smollm2`` or ``hub:<id>@<revision>``.
 """
 
 from __future__ import annotations

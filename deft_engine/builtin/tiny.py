@@ -1,7 +1,7 @@
 """``builtin:tiny``: a Llama of 1.1 million parameters with random, seeded weights and its own tokenizer.
 
-The tokenizer is a byte-level BPE of 2,048 tokens, without loss on any text; ``examples/build_tiny_tokenizer.py``
-made it.
+The tokenizer is a byte-level BPE of 2,048 tokens, without loss on any text, made by
+``examples/build_tiny_tokenizer.py``.
 """
 
 from __future__ import annotations
