@@ -103,7 +103,7 @@ class EmbeddedPostgres:
             self.stop()
             raise
 
-    def launch(self) -> None:
+    def launch(self) -> subprocess.Popen[bytes]:
         """Start the server's process without waiting; also after it was killed."""
         self._end_leftovers()
         private_folder(self._socket, self._account)
@@ -119,6 +119,7 @@ class EmbeddedPostgres:
             environment=_environment(),
             account=self._account,
         )
+        return self.process
 
     def stop(self) -> None:
         """Stop the server (fast shutdown) and let others have the folder."""

@@ -8,8 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def spawn(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            cwd="/",
+            cwd="/" if account else None,
             env=None if environment is None else dict(environment),
             user=account.uid if account else None,
             group=account.gid if account else None,
@@ -91,25 +92,30 @@ def open_log(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def stop(
-    process: subprocess.Popen[bytes],
-    with_signal: signal.Signals,
-    grace_seconds: float,
-    hurried: Callable[[], bool] = lambda: False,
-) -> None:
-    """Ask a child to end and wait; kill it when its grace is over or ``hurried`` says so. Reaps it."""
+def stop(process: subprocess.Popen[bytes], with_signal: signal.Signals, grace_seconds: float) -> None:
+    """Ask a child to end, wait, and kill it when its grace is over."""
+    ask(process, with_signal)
+    end(process, grace_seconds)
+
+
+def ask(process: subprocess.Popen[bytes], with_signal: signal.Signals) -> None:
+    """Send a signal to a child that still runs."""
     if process.poll() is None:
         process.send_signal(with_signal)
-    waited = 0.0
+
+
+def end(
+    process: subprocess.Popen[bytes], grace_seconds: float, hurried: Callable[[], bool] = lambda: False
+) -> None:
+    """Wait for a child that was asked to end; kill it when its grace is over or ``hurried`` says so."""
+    deadline = time.monotonic() + grace_seconds
     while process.poll() is None:
-        if waited >= grace_seconds or hurried():
+        if time.monotonic() >= deadline or hurried():
             process.kill()
             process.wait()
             return
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=_LOOK_SECONDS)
-        except subprocess.TimeoutExpired:
-            waited += _LOOK_SECONDS
 
 
 def private_folder(path: Path, account: Account | None = None) -> Path:

@@ -73,12 +73,13 @@ class EmbeddedValkey:
             self.stop()
             raise
 
-    def launch(self) -> None:
+    def launch(self) -> subprocess.Popen[bytes]:
         """Start the server's process without waiting; also after it was killed, on the same port."""
         configuration = self.folder / "valkey.conf"
         configuration.touch(mode=0o600)
         configuration.write_text(self._configuration())
         self.process = spawn([_binary(), configuration], log=self.log, end_signal=signal.SIGTERM)
+        return self.process
 
     def stop(self) -> None:
         """Stop the server and let others have the folder."""

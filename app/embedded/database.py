@@ -1,0 +1,57 @@
+"""What a database needs before the service runs on it: its tables, and a key for the home's owner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.util.exc import CommandError
+from sqlalchemy.orm import Session
+
+import migrations
+from app.db.models import ApiKey, Role
+from app.db.session import transaction
+from app.embedded.process import EmbeddedError
+from app.embedded.supervisor import write_whole
+from app.keys import create_key, hash_secret
+
+
+def migrate() -> None:
+    """Bring the settings' database to this version's tables.
+
+    Raises:
+        EmbeddedError: there is no such server, or a newer version of DEFT wrote the database.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise EmbeddedError(
+            f"the database does not fit this version of DEFT: {error}; install the newer one"
+        ) from error
+    except sa.exc.OperationalError as error:
+        raise EmbeddedError(f"no database: {error.orig}; is DEFT_DATABASE_URL right?") from error
+
+
+def ensure_admin_key(file: Path) -> str | None:
+    """Make an admin key and keep it in ``file``, unless the key there is still good; the new key's text."""
+    with transaction() as session:
+        if file.exists() and _is_admin(session, file.read_text().strip()):
+            return None
+        _, text = create_key(session, name="admin of this home", role=Role.ADMIN)
+        write_whole(file, text + "\n")  # before the commit: a key that nobody knows is of no use
+        return text
+
+
+def _is_admin(session: Session, text: str) -> bool:
+    expired = ApiKey.expires_at < sa.func.now()
+    known = sa.select(ApiKey.id).where(
+        ApiKey.hash == hash_secret(text),
+        ApiKey.role == Role.ADMIN,
+        ApiKey.revoked_at.is_(None),
+        sa.func.coalesce(expired, sa.false()).is_(sa.false()),
+    )
+    return session.scalar(known) is not None
