@@ -59,11 +59,9 @@ def test_every_real_row_is_split_where_the_data_says(shared_data: Path, import_u
 
 
 def test_untagged_paragraphs_belong_to_the_turn_before() -> None:
+    shared = "\n\nHuman: a list\n\nMilk: two\n\nAssistant: x\n\nBread\n\nHuman: go\n\nAssistant:"
     prompt, responses = hh.read(
-        {
-            "chosen": "\n\nHuman: a list\n\nMilk: two\n\nAssistant: x\n\nBread\n\nHuman: go\n\nAssistant: yes\n\nof course",
-            "rejected": "\n\nHuman: a list\n\nMilk: two\n\nAssistant: x\n\nBread\n\nHuman: go\n\nAssistant: no\n\nHuman: ok",
-        }
+        {"chosen": shared + " yes\n\nof course", "rejected": shared + " no\n\nHuman: ok"}
     )
     assert prompt == (
         Message("user", "a list\n\nMilk: two"),
