@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from deft_engine.base import Spec
 from deft_engine.canonical import canonical_json, sha256_hex
 from deft_engine.errors import SpecError
-from deft_engine.evaluators import Bleu, Evaluator, Reward
+from deft_engine.evaluators import Bleu, Evaluator, Length, Reward
 from deft_engine.graders import Grader, RewardModelGrader
 from deft_engine.specs import (
     AlignJob,
@@ -300,6 +300,7 @@ def _plan_evaluation(
             hint="set evaluation.bleu to true, name evaluation.reward_model, or set evaluation to null",
             pointer="/evaluation",
         )
+    evaluators.append(Length())
     generate_spec = GenerateSpec(
         max_new_tokens=evaluation.max_new_tokens,
         max_prompt_length=evaluation.max_prompt_length,

@@ -1,14 +1,20 @@
-"""Evaluators: figures over generations. Each is a small frozen model, listed once here."""
+"""Evaluators: figures over generations. Each is a small frozen model that can be called, listed once here.
+
+An evaluator maps a group of answers to a :class:`~deft_engine.types.Score` for each of its ``figures``.
+"""
 
 from typing import Annotated
 
 from pydantic import Field
 
 from deft_engine.evaluators.bleu import Bleu
+from deft_engine.evaluators.length import Length
+from deft_engine.evaluators.rated import Rated
 from deft_engine.evaluators.reward import Reward
 
-EVALUATORS = (Reward, Bleu)
+EVALUATORS = (Reward, Bleu, Length)
+"""Every evaluator; a new one is one file and one entry here."""
 
-Evaluator = Annotated[Reward | Bleu, Field(discriminator="name")]
+Evaluator = Annotated[Reward | Bleu | Length, Field(discriminator="name")]
 
-__all__ = ["EVALUATORS", "Bleu", "Evaluator", "Reward"]
+__all__ = ["EVALUATORS", "Bleu", "Evaluator", "Length", "Rated", "Reward"]
