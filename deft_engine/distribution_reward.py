@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from deft_engine.errors import ModelError
-from deft_engine.logps import RankedLogps, chunk_rows, sum_by_response
+from deft_engine.logps import RankedLogps, chunk_rows, head_rows, sum_by_response
 
 
 def response_rewards(logps: RankedLogps, head: nn.Module, q_diff: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def response_rewards(logps: RankedLogps, head: nn.Module, q_diff: Tensor) -> Ten
     Raises:
         ModelError: the head has fewer rows than the tokenizer has tokens.
     """
-    rows = head.weight.shape[0]
+    rows = head_rows(head)
     if rows < q_diff.shape[0]:
         raise ModelError(
             f"Q_diff has {q_diff.shape[0]} tokens, the model's head only {rows}",
@@ -37,8 +37,10 @@ def response_rewards(logps: RankedLogps, head: nn.Module, q_diff: Tensor) -> Ten
         )
     weights = torch.zeros(rows, dtype=logps.policy.dtype, device=logps.policy.device)
     weights[: q_diff.shape[0]] = q_diff.to(weights)
-    compute = _by_identity if type(head) is nn.Linear else _by_definition
-    return compute(logps, head, weights)
+    if type(head) is nn.Linear:
+        with torch.autocast(weights.device.type, enabled=False):
+            return _by_identity(logps, head, weights)
+    return _by_definition(logps, head, weights)
 
 
 def sample_rewards(
@@ -64,7 +66,7 @@ def gradient_share(logps: RankedLogps, base_loss: Tensor, r_dis: Tensor) -> floa
     return float(term.double().norm() / base.double().norm())
 
 
-def _by_identity(logps: RankedLogps, head: nn.Module, q_diff: Tensor) -> Tensor:
+def _by_identity(logps: RankedLogps, head: nn.Linear, q_diff: Tensor) -> Tensor:
     direction = q_diff @ head.weight.to(q_diff.dtype)  # [hidden]: W^T Q_diff
     sums = logps.hidden_sum @ direction  # [batch, ranks]
     rewards = sums / logps.lengths.clamp(min=1)
@@ -75,13 +77,14 @@ def _by_identity(logps: RankedLogps, head: nn.Module, q_diff: Tensor) -> Tensor:
 
 def _by_definition(logps: RankedLogps, head: nn.Module, q_diff: Tensor) -> Tensor:
     def chunk(hidden: Tensor) -> Tensor:
-        return torch.log_softmax(head(hidden).to(q_diff.dtype), dim=-1) @ q_diff  # [rows]
+        log_probabilities = torch.log_softmax(head(hidden).to(q_diff.dtype), dim=-1)  # [rows, vocab]
+        return (log_probabilities * q_diff).sum(dim=-1)
 
     rows = chunk_rows(q_diff.shape[0])
     per_token = torch.cat(
         [
             checkpoint(chunk, states, use_reentrant=False, preserve_rng_state=False)
-            for states in logps.hidden.split(rows)
+            for states in torch.split(logps.hidden, rows)
         ]
     )
     sums = sum_by_response(per_token, logps.cells, logps.policy.shape)

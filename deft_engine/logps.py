@@ -8,6 +8,7 @@ backward pass: no tensor of all tokens by the vocabulary is ever alive.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -104,6 +105,11 @@ def sum_by_response(values: Tensor, cells: Tensor, shape: torch.Size) -> Tensor:
     return flat.index_add(0, cells, values).view(*shape, *values.shape[1:])
 
 
+def head_rows(head: nn.Module) -> int:
+    """Rows of a head's weight: the vocabulary, sometimes padded beyond the tokenizer's."""
+    return cast(Tensor, head.weight).shape[0]
+
+
 def chunk_rows(vocabulary: int) -> int:
     """Rows of logits that may be alive at a time."""
     return max(1, CHUNK_ELEMENTS // vocabulary)
@@ -127,8 +133,8 @@ def _hidden_states(core: PreTrainedModel, batch: RankedBatch) -> Tensor:
 
 def _target_logps(hidden: Tensor, target_ids: Tensor, head: nn.Module) -> Tensor:
     """``[targets]``: log-probability of each target, float32 at least."""
-    rows = chunk_rows(head.weight.shape[0])
-    chunks = zip(hidden.split(rows), target_ids.split(rows), strict=True)
+    rows = chunk_rows(head_rows(head))
+    chunks = zip(torch.split(hidden, rows), torch.split(target_ids, rows), strict=True)
     if not torch.is_grad_enabled():
         return torch.cat([_chunk_logps(states, ids, head) for states, ids in chunks])
     return torch.cat(

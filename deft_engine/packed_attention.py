@@ -77,10 +77,10 @@ def packed_attention_forward(
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     outputs: list[Tensor] = []
     for segment, masks in zip(packed_layout.segments, packed_layout.masks, strict=True):
-        size = (segment.prompt, *segment.responses)
+        size = [segment.prompt, *segment.responses]
         stop = segment.start + sum(size)
         queries, keys, values = (
-            tensor[:, :, segment.start : stop].split(size, dim=2) for tensor in (query, key, value)
+            torch.split(tensor[:, :, segment.start : stop], size, dim=2) for tensor in (query, key, value)
         )
         outputs.append(
             scaled_dot_product_attention(

@@ -1,4 +1,4 @@
-"""The plain padded twin: every response with its own copy of the prompt, standard attention, full log-softmax.
+"""The plain padded twin: each response with its own prompt, standard attention, a full log-softmax.
 
 Written from eqs 7 and 9; shares nothing with ``deft_engine.logps`` but its input type.
 """
@@ -70,7 +70,7 @@ def _randomise(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def _keep_float64(model: PreTrainedModel) -> None:
-    """transformers' RMSNorm rounds to float32 whatever the dtype; here it must not, or 1e-10 means nothing."""
+    """transformers' RMSNorm rounds to float32 in any dtype; that would hide all below 1e-7."""
     for module in model.modules():
         if type(module).__name__.endswith("RMSNorm"):
             module.forward = partial(_rms_norm, module)
