@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from app.embedded.process import EmbeddedError, exclusive, last_lines, private_folder, spawn, stop
 
@@ -113,7 +115,7 @@ class EmbeddedValkey:
         return "".join(f"{name} {value}\n" for name, value in lines.items())
 
     def _becomes_ready(self) -> bool:
-        client = redis.Redis.from_url(self.url, socket_timeout=2)
+        client = redis.Redis.from_url(self.url, socket_timeout=2, retry=Retry(NoBackoff(), 0))
         deadline = time.monotonic() + _READY_SECONDS
         try:
             while self.process is not None and self.process.poll() is None:
