@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from deft_engine.base import Spec
+from deft_engine.graders.scoring_context import ScoringContext
+from deft_engine.types import Sample
 
 
 class RandomScores(Spec):
@@ -16,3 +20,14 @@ class RandomScores(Spec):
 
     name: Literal["random"] = "random"
     seed: int = Field(42, ge=0, le=2**32 - 1)
+
+    def score(self, samples: Sequence[Sample], context: ScoringContext) -> Iterator[list[float | None]]:
+        """Draw a reward for each response."""
+        for sample in samples:
+            needed = context.responses_needed(sample)
+            drawn: list[float | None] = [self._draw(sample.id, rank) for rank in range(needed)]
+            yield drawn + [None] * (len(sample.responses) - needed)
+
+    def _draw(self, sample_id: str, rank: int) -> float:
+        digest = hashlib.blake2b(f"{self.seed}/{rank}/{sample_id}".encode(), digest_size=8).digest()
+        return (int.from_bytes(digest) >> 11) / 2**53  # a double has 53 bits, so this is below 1
