@@ -1,9 +1,10 @@
-"""The broker: a message carries a stage run's id and nothing else. It may be lost or doubled; the row decides."""
+"""The broker: a message carries a stage run's id, no more. It may be lost or doubled; the row decides."""
 
 from __future__ import annotations
 
 from functools import cache
 
+import redis
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -35,8 +36,20 @@ def get_celery() -> Celery:
 
 
 def ring(stage_run_id: str, queue: str) -> None:
-    """Tell the workers of ``queue`` to look at a row. Failure is logged, not raised: the reconciler rings again."""
+    """Tell the workers of ``queue`` to look at a row; failure is logged, and the reconciler rings again."""
     try:
         get_celery().send_task(RUN_STAGE, args=[stage_run_id], queue=queue)
     except (OperationalError, OSError) as error:
         log.warning("doorbell_failed", stage_run_id=stage_run_id, error=str(error))
+
+
+def waiting_messages(queue: str) -> int | None:
+    """How many messages wait in a queue; None if the broker does not answer."""
+    try:
+        with redis.Redis.from_url(
+            get_settings().redis_url, socket_timeout=5, socket_connect_timeout=2
+        ) as broker:
+            return int(broker.llen(queue))
+    except (redis.RedisError, OSError) as error:
+        log.warning("broker_unreachable", queue=queue, error=str(error))
+        return None

@@ -1,10 +1,10 @@
-"""The tables. A row of ``stage_runs`` is the truth about a stage; a message in the broker only rings its bell."""
+"""The tables. A row of ``stage_runs`` is the truth about a stage; a broker's message only rings its bell."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     BigInteger,
@@ -38,7 +38,7 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {
+    type_annotation_map: ClassVar = {
         datetime: DateTime(timezone=True),
         Json: JSONB(),
         list[Any]: JSONB(),
@@ -142,8 +142,12 @@ class StageRun(Base):
                 "reusable AND status IN ('waiting', 'ready', 'running', 'paused', 'succeeded')"
             ),
         ),
-        Index("ix_stage_runs_live", "status", postgresql_where=text("status IN ('waiting', 'ready', 'running', 'paused')")),
-    )  # fmt: skip
+        Index(
+            "ix_stage_runs_live",
+            "status",
+            postgresql_where=text("status IN ('waiting', 'ready', 'running', 'paused')"),
+        ),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     stage: Mapped[str]
@@ -161,6 +165,7 @@ class StageRun(Base):
     )  # the worker ends the process at its next heartbeat
     progress: Mapped[Json | None]  # step, total, eta_s
     result: Mapped[Json | None]
+    manifest: Mapped[Json | None]  # what the engine wrote last: versions, hashes of inputs and outputs
     error: Mapped[Json | None]
     ready_at: Mapped[datetime | None]
     not_before: Mapped[datetime | None]  # backoff after a crash
@@ -252,6 +257,7 @@ class Attempt(Base):
     number: Mapped[int] = mapped_column(primary_key=True)
     worker: Mapped[str]
     status: Mapped[AttemptStatus] = mapped_column(_enum(AttemptStatus, "status"))
+    ingested_seq: Mapped[int] = mapped_column(BigInteger, default=0)  # last of the engine's events copied
     exit_code: Mapped[int | None]
     error: Mapped[Json | None]
     log: Mapped[str | None]  # the last part of the process's output
