@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,8 +19,24 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
+@contextmanager
+def server_folder() -> Iterator[Path]:
+    """A folder that the servers' user can reach, too; pytest's own lie below one that only root may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="deft-test-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A fresh home for a service or a server of its own."""
+    with server_folder() as folder:
+        yield folder
+
+
 @pytest.fixture(scope="session")
-def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server_url() -> Iterator[str]:
     """A PostgreSQL server on which this session may create databases."""
     named = os.environ.get("DEFT_TEST_DATABASE_URL")
     if named:
@@ -25,12 +44,12 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return
     from app.embedded.postgres import EmbeddedPostgres
 
-    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as server:
+    with server_folder() as folder, EmbeddedPostgres(folder / "postgres") as server:
         yield server.url
 
 
 @pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def redis_url() -> Iterator[str]:
     """A Redis database that nobody else uses during this session."""
     named = os.environ.get("DEFT_TEST_REDIS_URL")
     if named:
@@ -38,7 +57,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return
     from app.embedded.valkey import EmbeddedValkey
 
-    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as server:
+    with server_folder() as folder, EmbeddedValkey(folder / "valkey") as server:
         yield server.url
 
 
