@@ -83,8 +83,7 @@ def ranked_rewards(reward_model: PreTrainedModel, batch: RankedBatch) -> Tensor:
             hint="train one with a job of kind reward_model, or name a sequence-classification model",
         )
     states = _hidden_states(core, batch)[batch.ends]  # [batch, ranks, hidden]
-    rewards = _at_least_float32(head(states).squeeze(-1))  # [batch, ranks]
-    return rewards.masked_fill(~batch.mask, 0.0)
+    return _score(head, states).masked_fill(~batch.mask, 0.0)
 
 
 def core_model(model: PreTrainedModel) -> PreTrainedModel:
@@ -148,6 +147,14 @@ def _target_logps(hidden: Tensor, target_ids: Tensor, head: nn.Module) -> Tensor
 def _chunk_logps(hidden: Tensor, target_ids: Tensor, head: nn.Module) -> Tensor:
     logits = _at_least_float32(head(hidden))  # [rows, vocab]
     return -cross_entropy(logits, target_ids, reduction="none")
+
+
+def _score(head: nn.Module, states: Tensor) -> Tensor:
+    """``[batch, ranks]`` from ``[batch, ranks, hidden]`` in float32 at least: bfloat16 would make ties."""
+    states = _at_least_float32(states)
+    with torch.autocast(states.device.type, enabled=False):
+        rewards = states @ cast(Tensor, head.weight).to(states.dtype)[0]
+        return rewards if head.bias is None else rewards + cast(Tensor, head.bias).to(states.dtype)[0]
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

@@ -1,0 +1,63 @@
+"""Work over many samples in windows: a window that is done is never computed again.
+
+A window's result is a JSON file in the stage's ``work/``; JSON keeps every float64 exactly, and which samples
+share a forward pass depends on the window alone, so an interrupted run ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from deft_engine.data.tokenise import TokenisedSample
+from deft_engine.types import Sample
+
+WINDOW = 256
+"""Samples that an interruption can cost at most."""
+
+BATCH_TOKENS = 8_192
+"""Tokens of a packed batch without gradients, unless one sample has more."""
+
+T = TypeVar("T")
+
+
+def windows(
+    samples: Iterable[Sample], work: Path, name: str, compute: Callable[[list[Sample]], Sequence[T]]
+) -> Iterator[tuple[list[Sample], Sequence[T]]]:
+    """Every ``WINDOW`` samples with their results, in order; from ``work`` where they are done, else computed.
+
+    Args:
+        name: Tells apart the files of several loops of one stage.
+        compute: Gives a JSON value per sample; may raise ``Interrupted``.
+    """
+    iterator = iter(samples)
+    number = 0
+    while window := list(islice(iterator, WINDOW)):
+        path = work / f"{name}-{number:06d}.json"
+        if path.exists():
+            yield window, json.loads(path.read_bytes())
+        else:
+            results = compute(window)
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(results), encoding="utf-8")
+            partial.replace(path)
+            yield window, results
+        number += 1
+
+
+def token_batches(samples: Sequence[TokenisedSample]) -> Iterator[list[int]]:
+    """Indices of samples, the longest first, in batches of at most ``BATCH_TOKENS`` tokens."""
+    by_length = sorted(range(len(samples)), key=lambda index: -samples[index].tokens)
+    batch: list[int] = []
+    tokens = 0
+    for index in by_length:
+        if batch and tokens + samples[index].tokens > BATCH_TOKENS:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(index)
+        tokens += samples[index].tokens
+    if batch:
+        yield batch
