@@ -35,6 +35,10 @@ class StudyClosed(Exception):
     """The study was unblinded; no vote counts any more."""
 
 
+class NoSuchAssignment(Exception):
+    """The rater was dealt no such assignment."""
+
+
 class VoteStands(Exception):
     """The pair has another vote already."""
 
@@ -72,7 +76,7 @@ def vote(
     """Keep a rater's choice; the same vote again changes nothing. After the lease it is kept and marked.
 
     Raises:
-        LookupError: the rater has no such assignment.
+        NoSuchAssignment: the rater was not dealt it.
         VoteStands: another choice or comment stands.
         StudyClosed: the study was unblinded.
     """
@@ -91,7 +95,7 @@ def undo(session: Session, annotator_id: str, assignment_id: str, lease: timedel
     """Take a vote back; the vote stays in the table, marked, and the pair is open again.
 
     Raises:
-        LookupError: the rater has no such assignment.
+        NoSuchAssignment: the rater was not dealt it.
         NotVoted: no vote stands.
         StudyClosed: the study was unblinded.
     """
@@ -130,7 +134,7 @@ def _standing_vote(session: Session, assignment_id: str) -> Vote | None:
 def _own(session: Session, annotator_id: str, assignment_id: str) -> Assignment:
     assignment = session.get(Assignment, assignment_id)
     if assignment is None or assignment.annotator_id != annotator_id:
-        raise LookupError(assignment_id)
+        raise NoSuchAssignment
     return assignment
 
 

@@ -1,0 +1,136 @@
+"""What a rater does: get a pair, choose, take the choice back. The answers hold nothing but the pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path
+from pydantic import StringConstraints
+from starlette.responses import Response
+
+from app.api.dependencies import Transaction, problems
+from app.api.schemas import Answer
+from app.api.studies import StudyId
+from app.auth import Principal, require
+from app.db.models import Choice, Role
+from app.errors import Problem, not_found
+from app.settings import get_settings
+from app.studies.assignments import NoSuchAssignment, NotVoted, StudyClosed, VoteStands, next_pair, undo, vote
+from deft_engine.base import Spec, Text
+
+router = APIRouter(tags=["studies"])
+
+
+@dataclass(frozen=True, slots=True)
+class RaterIdentity:
+    """The calling annotator."""
+
+    annotator_id: str
+    study_id: str
+
+
+def _rater(caller: Annotated[Principal, Depends(require(Role.ANNOTATOR))]) -> RaterIdentity:
+    if caller.annotator_id is None or caller.study_id is None:
+        raise not_found("annotator of the key", caller.key_id)
+    return RaterIdentity(caller.annotator_id, caller.study_id)
+
+
+Rater = Annotated[RaterIdentity, Depends(_rater)]
+AssignmentId = Annotated[str, Path(pattern=r"^[^\x00]+$", max_length=100)]
+
+
+class Turn(Answer):
+    """A turn of the conversation."""
+
+    role: str
+    content: str
+
+
+class PairAnswer(Answer):
+    """Two answers to one conversation."""
+
+    id: str
+    prompt: list[Turn]
+    left: str
+    right: str
+    criteria: str
+    done: int
+    """Pairs that the rater has rated."""
+    total: int
+    """Pairs that are the rater's."""
+
+
+class NewVote(Spec):
+    """A choice between the two answers."""
+
+    choice: Choice
+    comment: Annotated[Text, StringConstraints(max_length=2000)] | None = None
+
+
+class VoteAnswer(Answer):
+    """The vote that stands."""
+
+    id: str
+    choice: Choice
+
+
+@router.post(
+    "/studies/{study_id}/assignments:next",
+    operation_id="next_assignment",
+    response_model=PairAnswer,
+    responses={**problems(409), 204: {"description": "All of the rater's pairs are rated"}},
+)
+def next_assignment(study_id: StudyId, session: Transaction, rater: Rater) -> PairAnswer | Response:
+    """The rater's open pair, or else a new one, reserved for 30 minutes; the same pair in every tab."""
+    if rater.study_id != study_id:
+        raise not_found("study", study_id)
+    with _told(study_id):
+        pair = next_pair(session, rater.annotator_id, _lease())
+    return Response(status_code=204) if pair is None else PairAnswer.model_validate(pair)
+
+
+@router.post("/assignments/{assignment_id}", operation_id="vote", responses=problems(409))
+def cast_vote(assignment_id: AssignmentId, asked: NewVote, session: Transaction, rater: Rater) -> VoteAnswer:
+    """Choose. The same choice again is the same vote; another one must be undone first. Late is kept."""
+    with _told(assignment_id):
+        vote(session, rater.annotator_id, assignment_id, asked.choice, asked.comment or None)
+    return VoteAnswer(id=assignment_id, choice=asked.choice)
+
+
+@router.post("/assignments/{assignment_id}/undo", operation_id="undo_vote", responses=problems(409))
+def undo_vote(assignment_id: AssignmentId, session: Transaction, rater: Rater) -> PairAnswer:
+    """Take a vote back; the answer is the pair, open again."""
+    with _told(assignment_id):
+        return PairAnswer.model_validate(undo(session, rater.annotator_id, assignment_id, _lease()))
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Say what stands against a move."""
+    try:
+        yield
+    except NoSuchAssignment as error:
+        raise not_found("assignment", name) from error
+    except StudyClosed as error:
+        raise Problem(
+            409, "study_closed", "The study is closed", "no more votes are taken; thank you for yours"
+        ) from error
+    except VoteStands as error:
+        raise Problem(
+            409,
+            "vote_stands",
+            "The pair has a vote",
+            "another choice was made for this pair, perhaps in another tab; undo it first to choose again",
+        ) from error
+    except NotVoted as error:
+        raise Problem(
+            409, "not_voted", "There is no vote to undo", "the pair is open; choose, or ask for the next pair"
+        ) from error
+
+
+def _lease() -> timedelta:
+    return timedelta(minutes=get_settings().assignment_lease_minutes)

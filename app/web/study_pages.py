@@ -1,0 +1,132 @@
+"""The rater's page behind a personal link, and the researcher's page of a study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Cookie, Request
+from sqlalchemy.orm import Session
+from starlette.responses import RedirectResponse, Response
+
+from app.api.dependencies import Transaction
+from app.api.studies import StudyId, find_study
+from app.auth import SESSION_COOKIE, start_web_session
+from app.db.models import Annotator, ApiKey, Role, WebSession
+from app.keys import hash_secret
+from app.settings import get_settings
+from app.studies.results import progress, results, study_warnings, subset_sizes
+from app.studies.statistics import Outcome
+from app.web.render import page
+
+router = APIRouter(include_in_schema=False)
+
+
+SessionCookie = Annotated[str | None, Cookie(alias=SESSION_COOKIE)]
+
+
+@router.get("/annotate/{token}")
+def open_link(token: str, request: Request, session: Transaction) -> Response:
+    """Log a rater in by their personal link; the page then takes the link out of the address bar."""
+    row = session.execute(
+        sa.select(Annotator.study_id, ApiKey)
+        .join(ApiKey, ApiKey.id == Annotator.key_id)
+        .where(Annotator.link_hash == hash_secret(token), _usable())
+    ).one_or_none()
+    if row is None:
+        return _refused(404, "This link does not work", "Ask the person who sent it for a new one.")
+    study_id, key = row
+    response = page("annotate.html", study_id=study_id)
+    response.set_cookie(
+        SESSION_COOKIE,
+        start_web_session(session, key),
+        max_age=int(3600 * get_settings().session_hours),
+        secure=request.url.scheme == "https",
+        httponly=True,
+        samesite="strict",
+    )
+    return response
+
+
+@router.get("/annotate")
+def go_on(session: Transaction, cookie: SessionCookie = None) -> Response:
+    """The rater's page again, after a reload."""
+    key = _key_of_session(session, cookie)
+    annotator = session.scalar(sa.select(Annotator).where(Annotator.key_id == key.id)) if key else None
+    if annotator is None:
+        return _refused(401, "You are not logged in", "Open your personal link again; your votes are kept.")
+    return page("annotate.html", study_id=annotator.study_id)
+
+
+def _refused(status: int, title: str, advice: str) -> Response:
+    return page("annotate_refused.html", status, title=title, advice=advice)
+
+
+def _key_of_session(session: Session, cookie: str | None) -> ApiKey | None:
+    if cookie is None:
+        return None
+    live = (WebSession.hash == hash_secret(cookie)) & (WebSession.expires_at > sa.func.now())
+    return session.scalar(sa.select(ApiKey).join(WebSession).where(live, _usable()))
+
+
+def _usable() -> sa.ColumnElement[bool]:
+    in_future = ApiKey.expires_at.is_(None) | (ApiKey.expires_at > sa.func.now())
+    return ApiKey.revoked_at.is_(None) & in_future
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a bar: where it starts and how long it is, in percent of the bar."""
+
+    name: str
+    start: float
+    length: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """Win, tie and lose shares of one aspect or subset, as in Fig. 3, with what the table beside says."""
+
+    name: str
+    outcome: Outcome
+    segments: tuple[Segment, ...]
+
+
+@router.get("/studies/{study_id}/view")
+def view_study(study_id: StudyId, session: Transaction, cookie: SessionCookie = None) -> Response:
+    """Progress, bars of win, tie and lose with their table, and the form that invites raters."""
+    key = _key_of_session(session, cookie)
+    if key is None or key.role not in {Role.RESEARCHER, Role.ADMIN}:
+        return RedirectResponse(f"/login?next={quote(f'/studies/{study_id}/view')}", 303)
+    study = find_study(session, study_id)
+    found = results(session, study.id)
+    pooled = {"harmless": found.harmless, "helpful": found.helpful, "total": found.total}
+    sizes = subset_sizes(session, study.id)
+    raters = progress(session, study.id)
+    taken = {subset for rater in raters for subset in rater.subsets} if study.protocol == "paper" else set()
+    return page(
+        "study.html",
+        study=study,
+        sizes=sizes,
+        warnings=study_warnings(session, study),
+        raters=raters,
+        free_subsets=[subset for subset in sizes if subset not in taken],
+        bars=[bar(name, one) for name, one in (pooled | found.subsets).items()],
+        agreement=found.agreement,
+        exclusions=found.exclusions,
+    )
+
+
+def bar(name: str, outcome: Outcome) -> Bar:
+    """The segments of one bar; none where there is no vote."""
+    segments: list[Segment] = []
+    start = 0.0
+    for part, rate in (("win", outcome.win), ("tie", outcome.tie), ("lose", outcome.lose)):
+        if rate.share:
+            length = 100 * rate.share
+            segments.append(Segment(part, start, length, f"{length:.0f}%"))
+            start += length
+    return Bar(name, outcome, tuple(segments))
