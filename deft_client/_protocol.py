@@ -15,7 +15,6 @@ from deft_client.transport import http
 
 ATTEMPTS = 6
 RETRYABLE_STATUS = frozenset({429, 502, 503, 504})
-CHUNK_BYTES = 1 << 20
 
 
 class Unavailable(ConnectionFailed):
@@ -116,9 +115,10 @@ class Download:
         return self._target.is_file() and _sha256(self._target) == self._sha256
 
     def headers(self) -> dict[str, str]:
-        """Range of what is missing, valid only for the same content."""
+        """Range of what is missing, valid only for the same content, uncompressed."""
+        plain = {"Accept-Encoding": "identity"}
         have = self.partial.stat().st_size if self.partial.exists() else 0
-        return {"Range": f"bytes={have}-", "If-Range": f'"{self._sha256}"'} if have else {}
+        return {"Range": f"bytes={have}-", "If-Range": f'"{self._sha256}"', **plain} if have else plain
 
     def mode(self, status: int) -> str:
         """How to open the partial file for an answer of this status."""

@@ -153,7 +153,7 @@ class AsyncDeftClient:
                 await response.aread()
             protocol.raise_for_problem(response)
             with download.partial.open(download.mode(response.status_code)) as file:
-                async for chunk in response.aiter_bytes(protocol.CHUNK_BYTES):
+                async for chunk in response.aiter_raw():
                     file.write(chunk)
 
 

@@ -149,7 +149,7 @@ class DeftClient:
                 response.read()
             protocol.raise_for_problem(response)
             with download.partial.open(download.mode(response.status_code)) as file:
-                for chunk in response.iter_bytes(protocol.CHUNK_BYTES):
+                for chunk in response.iter_raw():
                     file.write(chunk)
 
 
