@@ -51,7 +51,7 @@ class Checkpoints:
     """The checkpoints of one run; keeps the last ``keep``."""
 
     def __init__(self, work: Path, identity: RunIdentity, *, keep: int = 2) -> None:
-        self._work = work
+        self.work = work
         self._identity = identity
         self._keep = keep
         for leftover in work.glob(f"{_PREFIX}*{_UNFINISHED}"):  # its process died
@@ -84,7 +84,7 @@ class Checkpoints:
             step: optimiser steps made so far.
             state: JSON values that the run wants back, see ``Checkpoint.state``.
         """
-        final = self._work / f"{_PREFIX}{step}"
+        final = self.work / f"{_PREFIX}{step}"
         building = final.with_name(final.name + _UNFINISHED)
         building.mkdir()
         try:
@@ -96,7 +96,7 @@ class Checkpoints:
             shutil.rmtree(building, ignore_errors=True)
             raise
         building.rename(final)
-        _sync(self._work)
+        _sync(self.work)
         for old in self._folders()[: -self._keep]:
             shutil.rmtree(old.rename(old.with_name(old.name + _UNFINISHED)))
 
@@ -104,10 +104,10 @@ class Checkpoints:
         """Whole checkpoints, oldest first."""
         steps = sorted(
             int(name)
-            for folder in self._work.glob(f"{_PREFIX}*")
+            for folder in self.work.glob(f"{_PREFIX}*")
             if (name := folder.name.removeprefix(_PREFIX)).isdecimal()
         )
-        return [self._work / f"{_PREFIX}{step}" for step in steps]
+        return [self.work / f"{_PREFIX}{step}" for step in steps]
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,0 +1,88 @@
+"""The stage ``train_reward``: a reward model by Bradley-Terry (eq 1) on ranked responses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from transformers import set_seed
+
+from deft_engine.checkpoints import Checkpoints, RunIdentity
+from deft_engine.data.samples import read_samples
+from deft_engine.errors import DataError
+from deft_engine.logps import ranked_rewards
+from deft_engine.losses import BradleyTerry
+from deft_engine.losses.output import LossOutput
+from deft_engine.models import add_lora, device, new_reward_model, save_model
+from deft_engine.precision import autocast
+from deft_engine.run import StageContext
+from deft_engine.stages import Dtype, TrainRewardSpec
+from deft_engine.templates import resolve_template
+from deft_engine.tokenizer import load_tokenizer
+from deft_engine.training import Training
+from deft_engine.training_data import BatchOrder, RankedSample, TrainingBatch, TrainingData
+from deft_engine.training_metrics import Recorder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class RewardObjective:
+    """The loss on the rewards of a batch; it keeps nothing between steps."""
+
+    method: BradleyTerry
+    dtype: Dtype
+
+    def __call__(self, model: PreTrainedModel, batch: TrainingBatch, step: int) -> LossOutput:
+        """Eq 1 over all pairs of each sample."""
+        with autocast(self.dtype):
+            rewards = ranked_rewards(model, batch.ranked)
+        return self.method(rewards, batch.ranked.mask)
+
+    def state(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+
+def run(context: StageContext[TrainRewardSpec]) -> dict[str, Any]:
+    """Train, and write the reward model into ``model/``.
+
+    The result's ``accuracy`` is the share of pairs ranked rightly over the last epoch, each batch before its
+    update: with one epoch no pair was seen before.
+
+    Raises:
+        DataError: the dataset is empty.
+        ModelError: the model cannot be loaded.
+        TrainingDiverged, CheckpointMismatch, Interrupted: see ``Training.run``.
+    """
+    spec, uri = context.spec, context.inputs["model"]
+    set_seed(spec.training.seed)  # LoRA's first weights
+    tokenizer = load_tokenizer(uri)
+    template = resolve_template(spec.template, uri, tokenizer)
+    samples = [
+        RankedSample(sample, tuple(range(len(sample.responses))))
+        for sample in read_samples(context.path("samples"))
+    ]
+    if not samples:
+        raise DataError("the dataset has no sample to train on", hint="look at its ledger of rejected rows")
+    data = TrainingData(samples, tokenizer, template, spec.training.max_length)
+    model = new_reward_model(uri, "float32")  # see deft_engine.precision
+    if spec.lora is not None:
+        model = add_lora(model, spec.lora)
+    model.to(device())
+
+    checkpoints = Checkpoints(context.work, RunIdentity.of(spec))
+    resumed = checkpoints.latest()
+    total_steps = BatchOrder(len(data), spec.training).total_steps
+    recorder = Recorder(context.events, total_steps, resumed.state["recorder"] if resumed else None)
+    objective = RewardObjective(spec.method, spec.dtype)
+    context.stop.check()
+    Training(model, data, spec.training, objective, recorder, checkpoints, resumed, context.stop).run()
+
+    recipe = {"recipe": spec.model_dump(mode="json")}
+    save_model(model, tokenizer, context.out / "model", "reward_model", template, recipe)
+    return recorder.result() | {
+        "accuracy": recorder.last_epoch["rewards/accuracies"],
+        "warnings": [],
+    }

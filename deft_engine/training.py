@@ -1,0 +1,212 @@
+"""One loop for every loss: transformers' Trainer over packed batches, with checkpoints that resume exactly.
+
+The loss of an optimiser step is the mean over the samples of all its micro-batches, whatever their sizes, so
+that gradient accumulation equals the large batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+
+from deft_engine.checkpoints import Checkpoint, Checkpoints
+from deft_engine.errors import CheckpointMismatch, Interrupted, TrainingDiverged
+from deft_engine.losses.output import LossOutput
+from deft_engine.specs import TrainingSpec
+from deft_engine.training_data import BatchOrder, TrainingBatch, TrainingData
+from deft_engine.training_metrics import Recorder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from deft_engine.run import StopRequest
+
+_WEIGHTS = "trainable.safetensors"
+_DIVERGED_HINT = "lower training.learning_rate, or add training.warmup_steps; look at the rows of this batch"
+
+
+class Objective(Protocol):
+    """What is minimised."""
+
+    def __call__(self, model: PreTrainedModel, batch: TrainingBatch, step: int) -> LossOutput:
+        """The loss of each sample, [batch], and its metrics; ``step`` (the first is 1) is under way."""
+
+    def state(self) -> dict[str, Any]:
+        """JSON values to keep in a checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """All that a run is made of."""
+
+    model: PreTrainedModel
+    data: TrainingData
+    spec: TrainingSpec
+    objective: Objective
+    recorder: Recorder
+    checkpoints: Checkpoints
+    resumed: Checkpoint | None
+    stop: StopRequest
+
+    def run(self) -> None:
+        """Train ``model`` in place, from ``resumed`` on where given.
+
+        Raises:
+            Interrupted: asked to stop; a checkpoint of the last whole step was written.
+            TrainingDiverged: the loss or the gradient is NaN or infinite; the step was not made.
+            CheckpointMismatch: the checkpoint holds other parameters.
+        """
+        use_cache = self.model.config.use_cache
+        trainer = _LossTrainer(self)
+        trainer.train(resume_from_checkpoint=str(self.resumed.folder) if self.resumed else None)
+        self.model.config.use_cache = use_cache  # Trainer turns it off, and it would be saved so
+        if trainer.state.global_step < trainer.order.total_steps:
+            raise Interrupted(f"stopped on request after step {trainer.state.global_step}")
+
+
+class _LossTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed here
+    """Trainer with our data order, our loss and our checkpoints; it reports and saves nothing by itself."""
+
+    loss_is_scaled_for_ga = True  # compute_loss divides by the samples of the whole accumulated batch
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.order = BatchOrder(len(training.data), training.spec)
+        super().__init__(
+            model=training.model,
+            args=_arguments(training.spec, self.order.total_steps, training.checkpoints.work),
+            train_dataset=training.data,
+            callbacks=[_Steps(self)],
+        )
+        self.remove_callback(PrinterCallback)
+        self.last_grad_norm = math.nan
+
+    def get_train_dataloader(self) -> Any:
+        return self.training.data.loader(self.order)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[dict[str, TrainingBatch]], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, TrainingBatch]], int]:
+        """The micro-batches of one optimiser step, and the number of their samples."""
+        inputs = list(islice(epoch_iterator, num_batches))
+        return inputs, sum(each["batch"].samples for each in inputs)
+
+    def compute_loss(
+        self,
+        model: PreTrainedModel,
+        inputs: dict[str, TrainingBatch],
+        return_outputs: bool = False,
+        num_items_in_batch: int | None = None,
+    ) -> Tensor:
+        """This micro-batch's part of the mean loss over the step's samples."""
+        assert num_items_in_batch is not None  # from get_batch_samples
+        batch = inputs["batch"].to(self.args.device)
+        step = self.state.global_step + 1
+        output = self.training.objective(model, batch, step)
+        if not torch.isfinite(output.loss).all():
+            raise _diverged("loss", step, batch)
+        self.training.recorder.add(batch, {"loss": output.loss, **output.metrics})
+        return output.loss.sum() / num_items_in_batch
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> float:
+        """Not counted: Trainer's estimate needs padded ids."""
+        return 0.0
+
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        norm: Tensor = super()._clip_grad_norm(model)
+        self.last_grad_norm = float(norm)
+        if not math.isfinite(self.last_grad_norm):
+            raise _diverged("gradient's norm", self.state.global_step + 1)
+        return norm
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        state = {"recorder": self.training.recorder.state(), "objective": self.training.objective.state()}
+        with self.training.checkpoints.writing(self.state.global_step, state) as folder:
+            parameters = _trainable(self.model)
+            save_file({name: p.detach().contiguous() for name, p in parameters.items()}, folder / _WEIGHTS)
+            self._save_optimizer_and_scheduler(str(folder))
+            self._save_rng_state(str(folder))
+            self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        saved = load_file(Path(resume_from_checkpoint) / _WEIGHTS)
+        parameters = _trainable(self.model)
+        if {n: p.shape for n, p in parameters.items()} != {n: t.shape for n, t in saved.items()}:
+            raise CheckpointMismatch(
+                f"{resume_from_checkpoint}: its parameters are not those of the model",
+                hint="the model's files have changed since the run began; send the job again",
+            )
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(saved[name])
+
+
+class _Steps(TrainerCallback):  # type: ignore[misc]
+    """What happens at the edges of epochs and optimiser steps."""
+
+    def __init__(self, trainer: _LossTrainer) -> None:
+        self._trainer = trainer
+        self._learning_rate = math.nan
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        order = self._trainer.order
+        order.epoch = state.global_step // order.steps_per_epoch
+        self._trainer.training.recorder.begin_epoch(order.epoch)
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._learning_rate = kwargs["lr_scheduler"].get_last_lr()[0]
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        training = self._trainer.training
+        training.recorder.step(state.global_step, self._trainer.last_grad_norm, self._learning_rate)
+        if state.global_step == state.max_steps:
+            return
+        control.should_training_stop = bool(training.stop)
+        due = state.global_step % training.spec.checkpoint_every == 0
+        control.should_save = due or control.should_training_stop
+
+
+def _arguments(spec: TrainingSpec, total_steps: int, folder: Path) -> TrainingArguments:
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=total_steps,
+        per_device_train_batch_size=spec.batch_size,
+        gradient_accumulation_steps=spec.gradient_accumulation,
+        learning_rate=spec.learning_rate,
+        # transformers' "constant" ignores warmup_steps
+        lr_scheduler_type="constant_with_warmup" if spec.lr_scheduler == "constant" else spec.lr_scheduler,
+        warmup_steps=spec.warmup_steps,
+        weight_decay=spec.weight_decay,
+        max_grad_norm=spec.max_grad_norm,
+        seed=spec.seed,
+        use_cpu=not torch.cuda.is_available(),
+        report_to="none",
+        disable_tqdm=True,
+        logging_strategy="no",
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        eval_strategy="no",
+        remove_unused_columns=False,
+    )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # else Trainer takes every GPU it sees, by DataParallel
+    return arguments
+
+
+def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Name -> parameter, tied ones once."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _diverged(what: str, step: int, batch: TrainingBatch | None = None) -> TrainingDiverged:
+    samples = f" (samples {', '.join(batch.ranked.sample_ids)})" if batch else ""
+    return TrainingDiverged(f"step {step}: the {what} is NaN or infinite{samples}", hint=_DIVERGED_HINT)

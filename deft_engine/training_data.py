@@ -1,0 +1,135 @@
+"""What a training run reads: samples in a seeded order, tokenised when their batch comes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from deft_engine.data.collate import RankedBatch, collate
+from deft_engine.data.tokenise import TokenisedSample, tokenise
+from deft_engine.specs import TrainingSpec
+from deft_engine.templates import FixedTemplate
+from deft_engine.types import Sample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class RankedSample:
+    """A sample to train on and the rank order of its responses."""
+
+    sample: Sample
+    order: tuple[int, ...]  # indices into ``sample.responses``, best first
+    reference: tuple[float, ...] | None = None  # log-probabilities under the reference, in this order
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingBatch:
+    """A micro-batch: packed samples and, where the loss needs them, their reference log-probabilities."""
+
+    ranked: RankedBatch
+    reference: Tensor | None  # [batch, ranks] float32, 0 where there is no response
+
+    @property
+    def samples(self) -> int:
+        """Samples of the batch."""
+        return len(self.ranked.sample_ids)
+
+    @property
+    def truncated(self) -> int:
+        """Responses that were cut to fit."""
+        return sum(self.ranked.truncated)
+
+    def to(self, device: torch.device | str) -> TrainingBatch:
+        """The same batch on ``device``."""
+        reference = None if self.reference is None else self.reference.to(device)
+        return replace(self, ranked=self.ranked.to(device), reference=reference)
+
+
+_Item = tuple[TokenisedSample, tuple[float, ...] | None]
+
+
+class TrainingData(Dataset[_Item]):
+    """Ranked samples as a dataset that tokenises on access: 160,000 of them are held as text only."""
+
+    def __init__(
+        self,
+        samples: Sequence[RankedSample],
+        tokenizer: PreTrainedTokenizerBase,
+        template: FixedTemplate,
+        max_length: int,
+    ) -> None:
+        self._samples = samples
+        self._tokenizer = tokenizer
+        self._template = template
+        self._max_length = max_length
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> _Item:
+        ranked = self._samples[index]
+        tokenised = tokenise(
+            ranked.sample, self._tokenizer, self._template, self._max_length, order=ranked.order
+        )
+        return tokenised, ranked.reference
+
+    def batch(self, indices: Sequence[int]) -> TrainingBatch:
+        """The samples at ``indices`` as one batch."""
+        return _collate([self[index] for index in indices])
+
+    def loader(self, order: BatchOrder) -> DataLoader[_Item]:
+        """Batches in ``order``, made in this process and drawing nothing from the global random state."""
+        return DataLoader(self, batch_sampler=order, collate_fn=_trainer_inputs, generator=torch.Generator())
+
+
+class BatchOrder(Sampler[list[int]]):
+    """Micro-batches of an epoch: a permutation that depends on the seed and the epoch alone."""
+
+    def __init__(self, samples: int, training: TrainingSpec) -> None:
+        self._samples = samples
+        self._training = training
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return math.ceil(self._samples / self._training.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        size = self._training.batch_size
+        permutation = np.random.default_rng([self._training.seed, self.epoch]).permutation(self._samples)
+        for start in range(0, self._samples, size):
+            yield permutation[start : start + size].tolist()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of an epoch; the last one may have fewer and smaller micro-batches."""
+        return math.ceil(len(self) / self._training.gradient_accumulation)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the run: ``max_steps`` where given, else all epochs."""
+        return self._training.max_steps or self._training.epochs * self.steps_per_epoch
+
+
+def _trainer_inputs(items: Sequence[_Item]) -> dict[str, TrainingBatch]:
+    """A batch in the form that transformers' Trainer hands on: a mapping."""
+    return {"batch": _collate(items)}
+
+
+def _collate(items: Sequence[_Item]) -> TrainingBatch:
+    ranked = collate([tokenised for tokenised, _ in items])
+    rows = [row for _, row in items if row is not None]
+    if not rows:
+        return TrainingBatch(ranked, None)
+    reference = torch.zeros(ranked.mask.shape)  # [batch, ranks]
+    for index, row in enumerate(rows):
+        reference[index, : len(row)] = torch.tensor(row)
+    return TrainingBatch(ranked, reference)
