@@ -19,24 +19,7 @@ from deft_engine.stages import GenerateSpec
 from deft_engine.tokenizer import load_tokenizer
 from deft_engine.types import Message, Response, Sample
 
-WORDS = [
-    "how",
-    "do",
-    "I",
-    "bake",
-    "a",
-    "good",
-    "loaf",
-    "of",
-    "bread",
-    "in",
-    "a",
-    "small",
-    "oven",
-    "when",
-    "it",
-    "rains",
-]
+WORDS = ["how", "do", "I", "bake", "a", "good", "loaf", "in", "a", "small", "oven", "when", "it", "rains"]
 SPEC = GenerateSpec(
     max_new_tokens=12,
     max_prompt_length=64,

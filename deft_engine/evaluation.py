@@ -1,0 +1,83 @@
+"""Stage ``evaluate``: figures of generations, per subset and in total (section 4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from deft_engine.canonical import canonical_json
+from deft_engine.data.generations import read_generations
+from deft_engine.errors import DataError, ModelError
+from deft_engine.evaluators import Evaluator, Rated
+from deft_engine.run import StageContext
+from deft_engine.stages import EvaluateSpec
+from deft_engine.types import Generation, Response, Sample, Score
+
+_MAX_LENGTH = 1024  # tokens of prompt and response that r_eval sees, as in ``ScoreSpec``
+_CURVES = {"reward": "eval/reward", "bleu": "eval/bleu"}  # figure -> metric of its total
+
+
+def run(context: StageContext[EvaluateSpec]) -> dict[str, Any]:
+    """Write ``results.json``: ``{"subsets": {name: figures}, "total": figures, "warnings"}``.
+
+    Figures map a name to a score (``value, n, signature, reason``). The total is over all samples, which is
+    not the mean of the subsets' figures.
+
+    Raises:
+        DataError: there are no generations.
+        ModelError: the reward model is missing or cannot be used.
+    """
+    generations = list(read_generations(context.path("generations")))
+    if not generations:
+        raise DataError("there are no generations to evaluate", hint="evaluate on a dataset with samples")
+    evaluators = context.spec.evaluators
+    if any(evaluator.needs_model for evaluator in evaluators):
+        answers = [Rated(*pair) for pair in zip(generations, _rewards(context, generations), strict=True)]
+    else:
+        answers = [Rated(generation, None) for generation in generations]
+    subsets = sorted({generation.subset for generation in generations})
+    results: dict[str, Any] = {
+        "subsets": {
+            name: figures(evaluators, [a for a in answers if a.generation.subset == name]) for name in subsets
+        },
+        "total": figures(evaluators, answers),
+        "warnings": list(context.spec.warnings),
+    }
+    for warning in context.spec.warnings:
+        context.events.log(warning, level="warning")
+    totals = {metric: results["total"].get(figure, {}).get("value") for figure, metric in _CURVES.items()}
+    context.events.metrics(0, {metric: value for metric, value in totals.items() if value is not None})
+    context.events.progress(len(generations), len(generations))
+    (context.out / "results.json").write_bytes(canonical_json(results))
+    return results
+
+
+def figures(evaluators: Sequence[Evaluator], answers: Sequence[Rated]) -> dict[str, dict[str, Any]]:
+    """Every evaluator's figures of a group of answers, as JSON."""
+    scores = {name: score for evaluator in evaluators for name, score in evaluator(answers).items()}
+    return {name: _as_json(score) for name, score in scores.items()}
+
+
+def _as_json(score: Score) -> dict[str, Any]:
+    """``value, n, signature, reason``, and ``extra`` where there is any."""
+    return {name: value for name, value in asdict(score).items() if name != "extra" or value}
+
+
+def _rewards(context: StageContext[EvaluateSpec], generations: Sequence[Generation]) -> list[float]:
+    """r_eval(x, y) of every generation."""
+    if "reward_model" not in context.inputs:
+        raise ModelError("the reward model is missing", hint="name one in evaluation.reward_model")
+    from deft_engine.reward_scoring import score_samples  # loads torch
+
+    samples = [Sample(g.sample_id, g.subset, g.prompt, (Response(g.response),)) for g in generations]
+    scored = score_samples(
+        context.inputs["reward_model"],
+        samples,
+        responses="all",
+        max_length=_MAX_LENGTH,
+        events=context.events,
+        stop=context.stop,
+        work=context.work,
+    )
+    return [reward for (reward,) in scored if reward is not None]
