@@ -1,0 +1,242 @@
+"""The stage ``distribution``: tokens of good and of bad responses, and their difference (section 3.2).
+
+Q+ and Q- are the normalised token counts of the responses that :func:`select_responses` assigns to them, and
+Q_diff = Q+ - Q- (eqs 13-15). Only the text of a response is counted: no special tokens, no EOS.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deft_engine.data.samples import read_index, read_samples
+from deft_engine.errors import DataError, ModelError
+from deft_engine.grading import Levels, read_level_columns
+from deft_engine.ranking import ranks_by_reward
+from deft_engine.run import StageContext
+from deft_engine.safetensors_writer import write_safetensors
+from deft_engine.scores import ScoreTable, read_score_table, require_same_samples
+from deft_engine.specs import Thresholds
+from deft_engine.stages import DistributionSpec, RankBy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Mask = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+_BATCH = 4_096  # responses tokenised at a time
+_SHOWN_TOKENS = 40  # each way, in qdiff_tokens.json
+
+
+@dataclass(frozen=True, slots=True)
+class QDiff:
+    """Q+, Q- and Q_diff, each ``[vocab]`` float64; Q+ and Q- sum to 1, Q_diff to 0."""
+
+    q_pos: Floats
+    q_neg: Floats
+    q_diff: Floats
+    tokenizer_sha256: str
+
+
+def run(context: StageContext[DistributionSpec]) -> dict[str, Any]:
+    """Count the inputs ``samples``, ``scores`` and ``levels``; write Q_diff and its foremost tokens.
+
+    Raises:
+        DataError: the inputs do not belong together, a reward is missing, or Q+ or Q- has no token.
+        ModelError: the tokenizer cannot be used.
+    """
+    from deft_engine.tokenizer import load_tokenizer, tokenizer_sha256
+
+    samples = context.path("samples")
+    index = read_index(samples)
+    table = read_score_table(context.path("scores"))
+    require_same_samples(table.ids, index, "the scores")
+    level_ids, levels = read_level_columns(context.path("levels"))
+    require_same_samples(level_ids, index, "the levels")
+    positive, negative = select_responses(table, levels, context.spec.thresholds, context.spec.rank_by)
+    tokenizer = load_tokenizer(context.inputs["tokenizer"])
+    counter = _TokenCounter(tokenizer, positive, negative)
+    texts = (response.text for sample in read_samples(samples) for response in sample.responses)
+    for responses in counter.count(texts):
+        context.stop.check()
+        context.events.progress(responses, len(positive))
+    digest = tokenizer_sha256(tokenizer)
+    qdiff = subtract(counter.positive_counts, counter.negative_counts, digest)
+    counts = {
+        "tokens_pos": int(counter.positive_counts.sum()),
+        "tokens_neg": int(counter.negative_counts.sum()),
+        "responses_pos": int(positive.sum()),
+        "responses_neg": int(negative.sum()),
+    }
+    metadata = {"tokenizer_sha256": digest} | {name: str(count) for name, count in counts.items()}
+    write_safetensors(
+        context.out / "qdiff.safetensors",
+        {"q_pos": qdiff.q_pos, "q_neg": qdiff.q_neg, "q_diff": qdiff.q_diff},
+        metadata,
+    )
+    tokens = _foremost_tokens(qdiff, tokenizer)
+    (context.out / "qdiff_tokens.json").write_text(json.dumps(tokens, ensure_ascii=False), encoding="utf-8")
+    return counts | {
+        side: [{"text": token["text"], "q_diff": token["q_diff"]} for token in ranked]
+        for side, ranked in tokens.items()
+    }
+
+
+def load_qdiff(path: Path, tokenizer_sha256: str) -> QDiff:
+    """Read a ``qdiff.safetensors``.
+
+    Raises:
+        ModelError: it was counted with another tokenizer.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        counted_with = (file.metadata() or {}).get("tokenizer_sha256", "")
+        if counted_with != tokenizer_sha256:
+            raise ModelError(
+                f"Q_diff was counted with another tokenizer (sha256 {counted_with[:12]}) than the model's "
+                f"({tokenizer_sha256[:12]})",
+                hint="run the distribution stage with the policy's own tokenizer",
+            )
+        q_pos, q_neg, q_diff = (file.get_tensor(name) for name in ("q_pos", "q_neg", "q_diff"))
+    return QDiff(q_pos, q_neg, q_diff, counted_with)
+
+
+def select_responses(
+    table: ScoreTable, levels: Levels, thresholds: Thresholds, rank_by: RankBy
+) -> tuple[Mask, Mask]:
+    """Which responses ``[responses]`` count into Q+, and which into Q-.
+
+    The best response of a sample always counts into Q+, the worst into Q-. A response between them, with its
+    min-max reward (eq 15), counts into Q+ above the level's upper threshold and into Q- below its lower one,
+    both strict. Where all rewards of a sample are equal, those between count into neither.
+
+    Args:
+        levels: ``[samples]`` "A", "B" or "C".
+
+    Raises:
+        DataError: a reward that this needs is missing; samples of two annotated responses need none.
+    """
+    starts, lengths = table.offsets[:-1], np.diff(table.offsets)
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    by_reward = np.where(lengths == 2, ranks_by_reward(2, rank_by), ranks_by_reward(3, rank_by))
+    lowest, highest = (f.reduceat(table.rewards, starts) for f in (np.minimum, np.maximum))
+    _require_rewards(table, np.isnan(lowest) & (by_reward | (lengths > 2)))
+
+    # stable: equal rewards stay in annotated order
+    order = np.lexsort((np.where(by_reward[owner], -table.rewards, 0.0), owner))
+    positive = np.zeros(len(owner), dtype=bool)
+    negative = np.zeros(len(owner), dtype=bool)
+    positive[order[starts]] = True
+    negative[order[table.offsets[1:] - 1]] = True
+
+    spread = (highest - lowest)[owner]
+    between = ~positive & ~negative & (spread > 0)
+    relative = np.divide(table.rewards - lowest[owner], spread, out=np.zeros(len(owner)), where=between)
+    level = levels[owner]
+    above = ((level == "A") & (relative > thresholds.a_positive)) | (
+        (level == "B") & (relative > thresholds.b_positive)
+    )
+    below = ((level == "B") & (relative < thresholds.b_negative)) | (
+        (level == "C") & (relative < thresholds.c_negative)
+    )
+    return positive | (between & above), negative | (between & below)
+
+
+def subtract(positive_counts: Counts, negative_counts: Counts, tokenizer_sha256: str) -> QDiff:
+    """Q+, Q- (each normalised to sum 1) and Q_diff from token counts ``[vocab]``.
+
+    What rounding leaves of the sum of Q_diff is taken off its largest entry, since the distribution reward
+    rests on that sum being zero.
+
+    Raises:
+        DataError: one of the two has no token.
+    """
+    for name, counts in (("Q+", positive_counts), ("Q-", negative_counts)):
+        if not counts.any():
+            raise DataError(
+                f"{name} is empty: its responses have no token",
+                hint="check the responses' text and the tokenizer",
+                code="empty_distribution",
+            )
+    q_pos = positive_counts / positive_counts.sum()
+    q_neg = negative_counts / negative_counts.sum()
+    q_diff = q_pos - q_neg
+    q_diff[np.abs(q_diff).argmax()] -= math.fsum(q_diff.tolist())
+    return QDiff(q_pos, q_neg, q_diff, tokenizer_sha256)
+
+
+def _require_rewards(table: ScoreTable, missing: Mask) -> None:
+    if missing.any():
+        first = int(missing.argmax())
+        raise DataError(
+            f'sample "{table.ids[first]}" (number {first + 1}) lacks a reward that its distribution needs',
+            hint="set deft.grader.scope to all, or give every response a score",
+            code="missing_score",
+        )
+
+
+class _TokenCounter:
+    """Counts the tokens of the selected responses; the tokenizer's own threads use all cores."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, positive: Mask, negative: Mask) -> None:
+        self._backend = tokenizer.backend_tokenizer
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._special = tokenizer.all_special_ids
+        self._positive = positive
+        self._negative = negative
+        self.positive_counts = np.zeros(len(tokenizer), dtype=np.int64)
+        self.negative_counts = np.zeros(len(tokenizer), dtype=np.int64)
+
+    def count(self, texts: Iterable[str]) -> Iterator[int]:
+        """Count all texts, in the order of the masks; yields how many are done, batch by batch."""
+        done = 0
+        remaining = iter(texts)
+        while batch := list(islice(remaining, _BATCH)):
+            positive = self._positive[done : done + len(batch)]
+            negative = self._negative[done : done + len(batch)]
+            chosen = np.flatnonzero(positive | negative)
+            encoded = self._backend.encode_batch_fast([batch[i] for i in chosen], add_special_tokens=False)
+            ids = [np.array(encoding.ids, dtype=np.int64) for encoding in encoded]
+            self._add(self.positive_counts, [ids[k] for k in np.flatnonzero(positive[chosen])])
+            self._add(self.negative_counts, [ids[k] for k in np.flatnonzero(negative[chosen])])
+            done += len(batch)
+            yield done
+
+    def _add(self, counts: Counts, ids: list[Counts]) -> None:
+        if ids:
+            found = np.bincount(np.concatenate(ids), minlength=len(counts))
+            found[self._special] = 0  # a text can spell one out
+            counts += found
+
+
+def _foremost_tokens(qdiff: QDiff, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[dict[str, Any]]]:
+    """The tokens of largest and of smallest Q_diff, the foremost first; equal ones by id."""
+
+    def describe(token: int) -> dict[str, Any]:
+        text = tokenizer.decode([token])
+        return {
+            "id": token,
+            "text": tokenizer.convert_ids_to_tokens(token) if "\N{REPLACEMENT CHARACTER}" in text else text,
+            "q_diff": float(qdiff.q_diff[token]),
+            "q_pos": float(qdiff.q_pos[token]),
+            "q_neg": float(qdiff.q_neg[token]),
+        }
+
+    descending = np.argsort(-qdiff.q_diff, kind="stable")[:_SHOWN_TOKENS].tolist()
+    ascending = np.argsort(qdiff.q_diff, kind="stable")[:_SHOWN_TOKENS].tolist()
+    return {
+        "top_positive": [describe(token) for token in descending if qdiff.q_diff[token] > 0],
+        "top_negative": [describe(token) for token in ascending if qdiff.q_diff[token] < 0],
+    }
