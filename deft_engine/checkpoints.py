@@ -17,11 +17,12 @@ from typing import Any
 
 from deft_engine.base import Spec
 from deft_engine.canonical import canonical_json, sha256_hex
-from deft_engine.errors import CheckpointMismatch
+from deft_engine.errors import CheckpointMismatch, DiskFull
 
 _PREFIX = "checkpoint-"
 _UNFINISHED = ".partial"  # being written or being deleted
 _MANIFEST = "checkpoint.json"
+_NO_SPACE = 2**20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,9 @@ class Checkpoints:
         Args:
             step: optimiser steps made so far.
             state: JSON values that the run wants back, see ``Checkpoint.state``.
+
+        Raises:
+            DiskFull: the checkpoint does not fit.
         """
         final = self.work / f"{_PREFIX}{step}"
         building = final.with_name(final.name + _UNFINISHED)
@@ -92,8 +96,14 @@ class Checkpoints:
             manifest = {**asdict(self._identity), "step": step, "state": dict(state)}
             (building / _MANIFEST).write_bytes(canonical_json(manifest))
             _sync_folder(building)
-        except BaseException:
+        except BaseException as error:
+            is_full = shutil.disk_usage(self.work).free < _NO_SPACE
             shutil.rmtree(building, ignore_errors=True)
+            if is_full and isinstance(error, Exception):  # torch.save's own error does not say so
+                raise DiskFull(
+                    f"the disk is full: the checkpoint of step {step} could not be written",
+                    hint="free some space in DEFT's home and resume the job; the checkpoint before is whole",
+                ) from error
             raise
         building.rename(final)
         _sync(self.work)

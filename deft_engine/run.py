@@ -52,6 +52,8 @@ _VERSIONED = (
     "numpy",
 )
 _DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+_DISK_FULL_TEXT = "No space left on device"  # safetensors raises a class of its own
+_NO_MEMORY_TEXT = "DefaultCPUAllocator: can't allocate memory"  # torch on a CPU: a plain RuntimeError
 
 
 class StageRequest(Spec):
@@ -190,17 +192,17 @@ def _as_deft_error(error: Exception) -> DeftError:
     """Any exception as a member of the tree: what a user can act on, never a traceback."""
     if isinstance(error, DeftError):
         return error
-    if isinstance(error, OSError) and error.errno in _DISK_FULL_ERRORS:
+    text = str(error)
+    if (isinstance(error, OSError) and error.errno in _DISK_FULL_ERRORS) or _DISK_FULL_TEXT in text:
         return DiskFull(
-            f"the disk is full or read-only: {error.strerror}",
+            f"the disk is full or read-only: {getattr(error, 'strerror', text)}",
             hint="free some space in DEFT's home and send the job again; what is stored is unharmed",
         )
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return OutOfMemory(
-            f"memory ran out: {error}", hint="lower training.batch_size or training.max_length"
-        )
+    no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if no_memory or _NO_MEMORY_TEXT in text:
+        return OutOfMemory(f"memory ran out: {text}", hint="lower training.batch_size or training.max_length")
     return _Unexpected(
-        f"{type(error).__name__}: {error}", hint="this is a defect; the job's log has the traceback"
+        f"{type(error).__name__}: {text}", hint="this is a defect; the job's log has the traceback"
     )
 
 

@@ -123,30 +123,32 @@ def run(context: StageContext[TrainSpec]) -> dict[str, Any]:
 
 
 def training_samples(context: StageContext[TrainSpec]) -> list[RankedSample]:
-    """The samples of the levels asked for, ranked, with their reference log-probabilities where given.
+    """The samples of the levels asked for, best response first, with reference log-probabilities where given.
+
+    Of the responses only those are kept that the loss or the distribution reward looks at.
 
     Raises:
-        DataError: none is left, or an artifact lacks one of them.
+        DataError: no sample is left, or an artifact lacks one of them.
     """
     spec = context.spec
-    samples: list[Sample] = list(read_samples(context.path("samples")))
-    if spec.levels:
-        levels = read_levels(context.path("levels"))
-        samples = [sample for sample in samples if levels[sample.id] in spec.levels]
-    if not samples:
-        raise DataError(
-            f"no sample of level {' or '.join(spec.levels)} is left to train on"
-            if spec.levels
-            else "the dataset has no sample to train on",
-            hint="raise deft.a, name more deft.levels, or add data",
-        )
+    levels = read_levels(context.path("levels")) if spec.levels else {}
     scores = read_scores(context.path("scores")) if "scores" in context.inputs else {}
     references = _read_reference(context.path("reference")) if "reference" in context.inputs else None
+    needs_all = spec.distribution_reward is not None and spec.distribution_reward.on == "all"
     ranked: list[RankedSample] = []
-    for sample in samples:
+    for sample in read_samples(context.path("samples")):
+        if spec.levels and levels[sample.id] not in spec.levels:
+            continue
         order = ranked_order(scores.get(sample.id), len(sample.responses), spec.rank_by)
-        reference = None if references is None else _reference_of(sample, references, order)
-        ranked.append(RankedSample(sample, tuple(order), reference))
+        needed = tuple(order if needs_all else spec.method.needed(order))
+        reference = None if references is None else _reference_of(sample, references, needed)
+        ranked.append(RankedSample(sample, needed, reference))
+    if not ranked:
+        of_levels = f" of level {' or '.join(spec.levels)}" if spec.levels else ""
+        raise DataError(
+            f"no sample{of_levels} is left to train on",
+            hint="raise deft.a, name more deft.levels, or add data",
+        )
     return ranked
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -23,6 +24,11 @@ class DPO(Spec):
     """Strength of the pull to the reference (eq 6; Appendix A.1: 0.1)."""
     sft_weight: float = Field(0.05, ge=0, le=100)
     """Weight of the SFT term on y_1 (Appendix A.1: 5e-2)."""
+
+    @staticmethod
+    def needed(order: Sequence[int]) -> Sequence[int]:
+        """Of a sample's responses, best first, those that the loss looks at: the best and the worst."""
+        return (order[0], order[-1])
 
     def __call__(self, logps: RankedLogps) -> LossOutput:
         """Loss ``[batch]``; where l > 2 the best (rank 0) against the worst (the last rank).

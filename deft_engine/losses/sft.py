@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from deft_engine.base import Spec
@@ -19,6 +20,11 @@ class SFT(Spec):
     name: Literal["sft"] = "sft"
     reduction: Literal["sum", "mean"] = "sum"
     """``sum`` over the tokens of a response, as eq 9; ``mean`` divides by their number."""
+
+    @staticmethod
+    def needed(order: Sequence[int]) -> Sequence[int]:
+        """Of a sample's responses, best first, those that the loss looks at: the best."""
+        return order[:1]
 
     def __call__(self, logps: RankedLogps) -> LossOutput:
         """Loss ``[batch]``; only rank 0 is looked at."""
