@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -40,8 +39,8 @@ _Row = tuple[list[float], list[int], int]  # logps and lengths of a sample's res
 def run(context: StageContext[ReferenceSpec]) -> dict[str, Any]:
     """Write ``reference.parquet`` for the samples of the wanted levels.
 
-    The arithmetic is that of training (float32 weights, bfloat16 products where asked for), so that policy and
-    reference agree before the first step.
+    The arithmetic is that of training (float32 weights, bfloat16 products where asked for), so that policy
+    and reference agree before the first step.
 
     Raises:
         ModelError: the model cannot be used.
@@ -60,15 +59,6 @@ def run(context: StageContext[ReferenceSpec]) -> dict[str, Any]:
             totals["truncated"] += sum(truncated for _, _, truncated in results)
             context.events.progress(totals["samples"], len(wanted))
     return {**totals, "seconds": time.monotonic() - started}
-
-
-def read_reference(path: Path) -> dict[str, list[float]]:
-    """Sample id -> the log-probabilities of its responses in annotated order."""
-    table = pq.read_table(path, schema=_SCHEMA, use_threads=False)
-    found: dict[str, list[float]] = {}
-    for name, logp in zip(table["sample_id"].to_pylist(), table["logp"].to_pylist(), strict=True):
-        found.setdefault(name, []).append(logp)
-    return found
 
 
 def _wanted(context: StageContext[ReferenceSpec]) -> set[str]:

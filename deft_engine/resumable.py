@@ -27,7 +27,7 @@ T = TypeVar("T")
 def windows(
     samples: Iterable[Sample], work: Path, name: str, compute: Callable[[list[Sample]], Sequence[T]]
 ) -> Iterator[tuple[list[Sample], Sequence[T]]]:
-    """Every ``WINDOW`` samples with their results, in order; from ``work`` where they are done, else computed.
+    """Every ``WINDOW`` samples with their results, in order: from ``work`` or computed.
 
     Args:
         name: Tells apart the files of several loops of one stage.
