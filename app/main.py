@@ -8,15 +8,23 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from app.api import keys, operations
+from app.api import assignments, keys, operations, studies
 from app.db.session import get_engine
 from app.errors import install_error_handlers
 from app.logging import RequestLog, configure_logging
 from app.openapi import describe
 from app.settings import get_settings
+from app.web import static_files, study_pages
 from app.web_security import BodyLimit, SecurityHeaders
 
-_ROUTERS = (keys.router, operations.router)
+_ROUTERS = (
+    assignments.router,
+    keys.router,
+    operations.router,
+    studies.router,
+    static_files.router,
+    study_pages.router,
+)
 
 
 @asynccontextmanager

@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from app.api.dependencies import After, Limit, Researcher, Transaction, Viewer, problems
+from app.api.pages import newest_first
 from app.api.schemas import Answer, Page
 from app.db.models import AuditEntry, Role, Study
-from app.db.pages import newest_first
 from app.errors import Problem, not_found
 from app.idempotency import Idempotent, created
 from app.keys import create_key, hash_secret, new_secret
@@ -158,7 +158,7 @@ def list_studies(
     session: Transaction, caller: Viewer, limit: Limit = 20, after: After = None
 ) -> Page[StudyAnswer]:
     """Studies, newest first."""
-    studies, has_more = newest_first(session, sa.select(Study), Study, limit=limit, after=after)
+    studies, has_more = newest_first(session, Study, limit=limit, after=after)
     return Page(data=[_shown(session, study) for study in studies], has_more=has_more)
 
 

@@ -19,7 +19,7 @@ from app.keys import hash_secret
 from app.settings import get_settings
 from app.studies.results import progress, results, study_warnings, subset_sizes
 from app.studies.statistics import Outcome
-from app.web.render import page
+from app.web.render import render
 
 router = APIRouter(include_in_schema=False)
 
@@ -38,7 +38,7 @@ def open_link(token: str, request: Request, session: Transaction) -> Response:
     if row is None:
         return _refused(404, "This link does not work", "Ask the person who sent it for a new one.")
     study_id, key = row
-    response = page("annotate.html", study_id=study_id)
+    response = render("annotate.html", study_id=study_id)
     response.set_cookie(
         SESSION_COOKIE,
         start_web_session(session, key),
@@ -57,11 +57,11 @@ def go_on(session: Transaction, cookie: SessionCookie = None) -> Response:
     annotator = session.scalar(sa.select(Annotator).where(Annotator.key_id == key.id)) if key else None
     if annotator is None:
         return _refused(401, "You are not logged in", "Open your personal link again; your votes are kept.")
-    return page("annotate.html", study_id=annotator.study_id)
+    return render("annotate.html", study_id=annotator.study_id)
 
 
 def _refused(status: int, title: str, advice: str) -> Response:
-    return page("annotate_refused.html", status, title=title, advice=advice)
+    return render("annotate_refused.html", status=status, title=title, advice=advice)
 
 
 def _key_of_session(session: Session, cookie: str | None) -> ApiKey | None:
@@ -107,7 +107,7 @@ def view_study(study_id: StudyId, session: Transaction, cookie: SessionCookie = 
     sizes = subset_sizes(session, study.id)
     raters = progress(session, study.id)
     taken = {subset for rater in raters for subset in rater.subsets} if study.protocol == "paper" else set()
-    return page(
+    return render(
         "study.html",
         study=study,
         sizes=sizes,
