@@ -116,7 +116,7 @@ def execute(folder: Path, stop: StopRequest) -> int:
             events.log("stopped on request")
             return EXIT_INTERRUPTED
         except Exception as error:
-            known = _as_deft_error(error)
+            known = as_deft_error(error)
             if known is not error:
                 traceback.print_exc(file=sys.stderr)
             try:
@@ -188,7 +188,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _as_deft_error(error: Exception) -> DeftError:
+def as_deft_error(error: Exception) -> DeftError:
     """Any exception as a member of the tree: what a user can act on, never a traceback."""
     if isinstance(error, DeftError):
         return error

@@ -1,1 +1,1 @@
-"""Celery workers: one task that claims a stage run and supervises the engine's process."""
+"""The Celery workers: one task that claims a stage run, supervises its engine and reports."""

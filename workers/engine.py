@@ -1,0 +1,71 @@
+"""The worker's side of a supervised engine: start it, keep it, stop it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+_SECRET_PREFIXES = ("DEFT_", "PG", "CELERY_", "REDIS_")
+
+
+class SupervisedEngine:
+    """An engine under ``workers.supervisor``; what both print goes to ``log``."""
+
+    def __init__(self, folder: Path, log: Path, *, silence: float, grace: float) -> None:
+        command = [sys.executable, "-m", "workers.supervisor", str(folder)]
+        command += ["--silence", str(silence), "--grace", str(grace)]
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=engine_environment(),
+                start_new_session=True,
+                bufsize=0,
+            )
+
+    def wait(self, timeout: float) -> int | None:
+        """The exit status if it ends in ``timeout`` seconds: the engine's own, or 128 + a signal's number."""
+        try:
+            status = self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        if status >= 0:
+            return status
+        self._kill_session()
+        return 128 - status
+
+    def beat(self) -> None:
+        """Tell the supervisor that the worker lives."""
+        self._tell("beat\n")
+
+    def stop(self, grace: float) -> None:
+        """SIGTERM to the engine, SIGKILL to all that is left of it after ``grace`` seconds."""
+        self._tell(f"stop {grace}\n")
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended; ``wait`` will say so
+            self._process.stdin.write(line.encode())
+
+    def _kill_session(self) -> None:
+        """The supervisor was killed and could kill nothing: do it in its place."""
+        for process in psutil.process_iter():
+            with suppress(ProcessLookupError):
+                if os.getsid(process.pid) == self._process.pid:
+                    os.kill(process.pid, signal.SIGKILL)
+
+
+def engine_environment() -> dict[str, str]:
+    """The worker's environment without what opens the service's database, broker and settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_SECRET_PREFIXES)}
+    return {**kept, "PYTHONUNBUFFERED": "1"}

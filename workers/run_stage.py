@@ -1,0 +1,155 @@
+"""The one task: claim a stage run, supervise its engine, and write down what came of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from app.db.claims import AttemptEnd, Claim, LeaseLost, claim, fail, interrupt, succeed
+from app.db.graph import Wanted
+from app.db.session import transaction
+from app.settings import Settings, get_settings
+from app.store import get_store
+from deft_engine.errors import StageCrashed
+from deft_engine.run import EXIT_FAILED, EXIT_INTERRUPTED, as_deft_error
+from workers.database import is_unreachable, when_reachable
+from workers.engine import SupervisedEngine
+from workers.reporter import Reporter
+from workers.run_folder import RunFolder
+
+_BEAT_SECONDS = 0.5
+_CANCEL_GRACE_SECONDS = 3.0  # nothing is kept of a cancelled stage
+
+log = structlog.get_logger()
+
+shutting_down = threading.Event()
+"""Set when the worker is asked to leave: stages are handed back."""
+
+
+def run_stage(stage_run_id: str) -> None:
+    """Run a stage if it is ready; a message for any other is old, or one of several copies."""
+    settings = get_settings()
+    if shutting_down.is_set():
+        return
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    claimed = when_reachable(partial(_claim, stage_run_id, worker, settings.lease_seconds), shutting_down)
+    if claimed is None:
+        log.info("not_ready", run=stage_run_id)
+        return
+    with structlog.contextvars.bound_contextvars(
+        run=claimed.run_id, stage=claimed.stage, attempt=claimed.attempt
+    ):
+        log.info("claimed")
+        try:
+            _Run(claimed, settings).carry_out()
+        except LeaseLost:
+            log.warning("lease_lost")
+        except DBAPIError as error:
+            log.warning("left_without_database", error=str(error.orig))
+
+
+def _claim(stage_run_id: str, worker: str, lease_seconds: float) -> Claim | None:
+    with transaction() as session:
+        return claim(session, stage_run_id, worker=worker, lease_seconds=lease_seconds)
+
+
+class _Run:
+    """One attempt of a stage, from claim to its last word."""
+
+    def __init__(self, claimed: Claim, settings: Settings) -> None:
+        self._claim = claimed
+        self._settings = settings
+        self._store = get_store()
+        self._folder = RunFolder(settings.runs_root / claimed.run_id)
+        self._reporter = Reporter(claimed, self._folder, settings)
+        self._stopped = False
+
+    def carry_out(self) -> None:
+        """Run the engine, unless that of an earlier attempt had finished, and end the attempt.
+
+        Raises:
+            LeaseLost: the stage run belongs to another attempt by now; the engine has been stopped.
+            DBAPIError: the database is away and the worker leaves; the lease will run out.
+        """
+        status: int | None = None
+        self._reporter.start()
+        try:
+            if self._folder.manifest() is None:
+                self._folder.prepare(self._claim, self._store)
+                status = self._supervise()
+            self._reporter.finish(shutting_down)
+            self._end(status)
+        except LeaseLost:
+            raise
+        except Exception as error:
+            if isinstance(error, DBAPIError) and is_unreachable(error):
+                raise
+            log.exception("attempt_failed")
+            self._write(fail, status, error=as_deft_error(error).as_dict())
+        finally:
+            self._reporter.end()
+
+    def _supervise(self) -> int:
+        """Keep the engine until it ends, and stop it when it is no longer wanted; returns its exit status."""
+        engine = SupervisedEngine(
+            self._folder.path,
+            self._folder.log(self._claim.attempt),
+            silence=self._settings.lease_seconds,
+            grace=self._settings.stop_grace_seconds,
+        )
+        while (status := engine.wait(_BEAT_SECONDS)) is None:
+            engine.beat()
+            grace = self._grace_to_stop()
+            if grace is not None and not self._stopped:
+                self._stopped = True
+                engine.stop(grace)
+        return status
+
+    def _grace_to_stop(self) -> float | None:
+        """Seconds that the engine gets to stop, if it is to."""
+        if self._reporter.broken is not None or self._reporter.wanted is Wanted.CANCEL:
+            return _CANCEL_GRACE_SECONDS
+        if self._reporter.wanted is Wanted.PAUSE or shutting_down.is_set():
+            return self._settings.stop_grace_seconds
+        return None
+
+    def _end(self, status: int | None) -> None:
+        manifest = self._folder.manifest()
+        if manifest is not None:
+            outputs = self._folder.store_outputs(manifest, self._store)
+            self._write(succeed, status, result=manifest["result"], manifest=manifest, outputs=outputs)
+        elif self._stopped or status == EXIT_INTERRUPTED:
+            self._write(interrupt, status)
+        else:
+            self._write(fail, status, error=self._error(status))
+
+    def _error(self, status: int | None) -> dict[str, Any]:
+        """What the engine reported, or what its silence means."""
+        if status == EXIT_FAILED and self._reporter.engine_error is not None:
+            return self._reporter.engine_error
+        try:
+            self._folder.probe()
+        except OSError as error:
+            return as_deft_error(error).as_dict()
+        return StageCrashed(
+            f"the engine ended without a word (exit status {status})",
+            hint="it was killed or crashed, often for lack of memory; the attempt's log has its last output",
+        ).as_dict()
+
+    def _write(self, transition: Callable[..., None], status: int | None, **fields: object) -> None:
+        """Carry out a transition of ``app.db.claims``, however long the database is away."""
+        ended = AttemptEnd(status, self._folder.log_tail(self._claim.attempt))
+
+        def once() -> None:
+            with transaction() as session:
+                transition(session, self._claim, ended=ended, **fields)
+
+        when_reachable(once, shutting_down)
+        log.info("attempt_ended", outcome=transition.__name__, exit_status=status)
