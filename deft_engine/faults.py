@@ -1,0 +1,56 @@
+"""From pydantic's errors to faults that name a place by a JSON pointer and say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+
+class Fault(NamedTuple):
+    """What is wrong in a value, and where."""
+
+    pointer: str  # JSON pointer, "" is the whole value
+    code: str
+    detail: str
+
+
+def faults(errors: Iterable[Mapping[str, Any]], value: Any) -> list[Fault]:
+    """Each of pydantic's errors (``ValidationError.errors()``) once, in their order.
+
+    Args:
+        value: what was validated; it tells a path from the union tags that pydantic mixes into it.
+    """
+    found = (Fault(fault_pointer(e["loc"], value, e), str(e["type"]), fault_detail(e)) for e in errors)
+    return list(dict.fromkeys(found))
+
+
+def fault_pointer(path: Sequence[Any], value: Any, error: Mapping[str, Any]) -> str:
+    """The path without union tags: what is no key of the value is a tag, unless it names what is missing."""
+    names: list[str] = []
+    for position, part in enumerate(path):
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            if not (error["type"] == "missing" and position == len(path) - 1):
+                continue
+        names.append(str(part))
+    if error["type"] in {"union_tag_invalid", "union_tag_not_found"}:
+        names.append(str(error["ctx"]["discriminator"]).strip("'"))
+    return "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in names)
+
+
+_DETAILS = {
+    "union_tag_invalid": "{tag!r} is unknown; choose one of {expected_tags}",
+    "union_tag_not_found": "{discriminator} is missing; it says which kind this is",
+    "extra_forbidden": "there is no such field; check its spelling or leave it out",
+    "missing": "is missing; give it a value",
+    "model_attributes_type": "must be an object",
+    "model_type": "must be an object",
+    "value_error": "{error}",
+}
+
+
+def fault_detail(error: Mapping[str, Any]) -> str:
+    """pydantic's message, or one of ours that says what to do."""
+    template = _DETAILS.get(error["type"])
+    return template.format(**error.get("ctx", {})) if template else str(error["msg"])

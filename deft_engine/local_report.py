@@ -1,0 +1,115 @@
+"""How ``deft run`` tells its end: text for people, or one JSON object for programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from deft_engine.errors import DeftError, SpecError
+
+
+class Report(Protocol):
+    """Is told how the job ended, once."""
+
+    def succeeded(self, out: Path, manifest: dict[str, Any]) -> None: ...
+
+    def interrupted(self, out: Path) -> None: ...
+
+    def failed(self, error: dict[str, Any]) -> None: ...
+
+
+def error_object(error: DeftError) -> dict[str, Any]:
+    """``code, message, hint, retryable``, and the ``pointer`` of what is wrong in the spec."""
+    pointer = {"pointer": error.pointer} if isinstance(error, SpecError) and error.pointer else {}
+    return error.as_dict() | pointer
+
+
+class JsonReport:
+    """One JSON object on standard output: ``status``, and ``results`` or ``error``."""
+
+    def succeeded(self, out: Path, manifest: dict[str, Any]) -> None:
+        _print_json({
+            "status": "succeeded",
+            "out": str(out),
+            "results": {entry["stage"]: entry["result"] for entry in manifest["stages"]},
+            "artifacts": manifest["artifacts"],
+            "warnings": _warnings(manifest),
+        })  # fmt: skip
+
+    def interrupted(self, out: Path) -> None:
+        _print_json({"status": "interrupted", "out": str(out)})
+
+    def failed(self, error: dict[str, Any]) -> None:
+        _print_json({"status": "failed", "error": error})
+
+
+class TextReport:
+    """The results on standard output, what went wrong on standard error."""
+
+    def __init__(self) -> None:
+        self._console = Console()
+        self._errors = Console(stderr=True)
+
+    def succeeded(self, out: Path, manifest: dict[str, Any]) -> None:
+        for entry in manifest["stages"]:
+            if entry["stage"] == "import" and entry["result"].get("rejected"):
+                ledger = out / entry["folder"] / "out" / "ledger.jsonl"
+                self._say(f"{entry['result']['rejected']} rows were not used; {ledger} says why")
+            if entry["stage"] == "grade":
+                counts = ", ".join(f"{level}: {n}" for level, n in entry["result"]["levels"].items())
+                self._say(f"levels {counts}")
+            if entry["stage"] == "evaluate":
+                self._console.print(_results_table(entry["result"]))
+        for warning in _warnings(manifest):
+            self._console.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
+        names = sorted({name.split("/")[0] + ("/" if "/" in name else "") for name in manifest["artifacts"]})
+        self._say(f"done: {out} holds manifest.json, {', '.join(names)}")
+
+    def interrupted(self, out: Path) -> None:
+        self._errors.print(
+            f"stopped; work so far is in {out}, and the same command goes on with it",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def failed(self, error: dict[str, Any]) -> None:
+        place = f"{error['stage']}: " if "stage" in error else ""
+        lines = [f"error: {place}{error['message']}"]
+        lines += [f"  {error['hint']}"] if error["hint"] else []
+        lines += [f"  at {error['pointer']} in the spec"] if "pointer" in error else []
+        lines += [f"  log: {error['log']}"] if "log" in error else []
+        self._errors.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _results_table(results: dict[str, Any]) -> Table:
+    """Figures by subset and in total; the signatures stand below."""
+    figures = list(results["total"])
+    signatures = "\n".join(f"{name}: {score['signature']}" for name, score in results["total"].items())
+    table = Table(caption=signatures, caption_justify="left")
+    table.add_column("subset")
+    table.add_column("n", justify="right")
+    for name in figures:
+        table.add_column(name, justify="right")
+    for subset, scores in [*results["subsets"].items(), ("Total", results["total"])]:
+        values = [f"{s['value']:.2f}" if s["value"] is not None else s["reason"] for s in scores.values()]
+        table.add_row(subset, str(max(s["n"] for s in scores.values())), *values)
+    return table
+
+
+def _warnings(manifest: dict[str, Any]) -> list[str]:
+    """The plan's warnings and those of stages, each once."""
+    told = [warning for entry in manifest["stages"] for warning in entry["result"].get("warnings", [])]
+    return list(dict.fromkeys([*manifest["warnings"], *told]))
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=2))
