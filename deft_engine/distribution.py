@@ -156,8 +156,8 @@ def select_responses(
 def subtract(positive_counts: Counts, negative_counts: Counts, tokenizer_sha256: str) -> QDiff:
     """Q+, Q- (each normalised to sum 1) and Q_diff from token counts ``[vocab]``.
 
-    What rounding leaves of the sum of Q_diff is taken off its largest entry, since the distribution reward
-    rests on that sum being zero.
+    What rounding leaves of the sum of Q_diff is taken off its smallest entry, whose own rounding is finest:
+    the distribution reward rests on that sum being zero.
 
     Raises:
         DataError: one of the two has no token.
@@ -172,7 +172,8 @@ def subtract(positive_counts: Counts, negative_counts: Counts, tokenizer_sha256:
     q_pos = positive_counts / positive_counts.sum()
     q_neg = negative_counts / negative_counts.sum()
     q_diff = q_pos - q_neg
-    q_diff[np.abs(q_diff).argmax()] -= math.fsum(q_diff.tolist())
+    smallest = np.where(q_diff == 0, np.inf, np.abs(q_diff)).argmin()
+    q_diff[smallest] -= math.fsum(q_diff.tolist())
     return QDiff(q_pos, q_neg, q_diff, tokenizer_sha256)
 
 
