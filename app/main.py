@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from app.api import assignments, keys, operations, studies
+from app.api import (
+    artifacts,
+    assignments,
+    datasets,
+    events,
+    jobs,
+    keys,
+    metrics,
+    operations,
+    studies,
+)
 from app.db.session import get_engine
 from app.errors import install_error_handlers
 from app.logging import RequestLog, configure_logging
 from app.openapi import describe
 from app.settings import get_settings
+from app.uploads import remove_leftovers
 from app.web import static_files, study_pages
 from app.web_security import BodyLimit, SecurityHeaders
 
+_UPLOAD_STALLS_AFTER = 3600.0  # seconds without a byte
+
 _ROUTERS = (
+    datasets.router,
+    jobs.router,
+    events.router,
+    metrics.router,
+    artifacts.router,
     assignments.router,
     keys.router,
     operations.router,
@@ -33,6 +52,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     configure_logging(as_json=settings.log_json)
     for folder in (settings.store_root, settings.uploads_root, settings.runs_root):
         folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(older_than=time.time() - _UPLOAD_STALLS_AFTER)
     yield
     get_engine().dispose()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.base import ExecutableOption
 
 from app.db.models import ApiKey, Dataset, Job, Study
 from app.errors import FieldError, invalid_request
@@ -14,14 +16,19 @@ Row = TypeVar("Row", ApiKey, Dataset, Job, Study)
 
 
 def newest_first(
-    session: Session, table: type[Row], *where: sa.ColumnElement[bool], limit: int, after: str | None
+    session: Session,
+    table: type[Row],
+    *where: sa.ColumnElement[bool],
+    limit: int,
+    after: str | None,
+    options: Sequence[ExecutableOption] = (),
 ) -> tuple[list[Row], bool]:
     """A page of a table, ordered by (created_at, id) descending, and whether more follow.
 
     Raises:
         Problem: 422 if ``after`` names nothing.
     """
-    query = sa.select(table).where(*where)
+    query = sa.select(table).where(*where).options(*options)
     if after is not None:
         last = session.get(table, after)
         if last is None:

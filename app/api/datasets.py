@@ -1,0 +1,351 @@
+"""Datasets: uploads, what was read from them and what was not."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from app.api.dependencies import After, Limit, Researcher, Transaction, Viewer, problems
+from app.api.lookup import DatasetId, dataset_or_404
+from app.api.pages import newest_first
+from app.api.schemas import Answer, Page
+from app.auth import Principal
+from app.dataset_pages import ledger_page, sample_page
+from app.db.graph import load_runs, record_import, settle
+from app.db.locks import lock_graph
+from app.db.models import Dataset, DatasetStatus
+from app.db.queries import artifact_of_run, grade_run, live_jobs_of_dataset, upload_is_needed
+from app.db.session import transaction
+from app.db.submit import submit_import
+from app.errors import FieldError, Problem, invalid_request
+from app.idempotency import IdempotencyHeader, Once, created, once_for
+from app.ids import new_id
+from app.store import get_store
+from app.uploads import Upload, receive_upload
+from app.validation import field_errors
+from deft_engine.base import Name, Spec
+from deft_engine.plan import DatasetRef, External, plan_dataset
+from deft_engine.stages import DatasetFormat, ImportSpec
+from deft_engine.types import Level
+
+router = APIRouter(prefix="/datasets", tags=["datasets"])
+
+_FORM = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {
+        "file": {"type": "string", "format": "binary"},
+        "name": {"type": "string"},
+        "format": {"type": "string", "enum": ["auto", "hh_rlhf", "pairwise", "ranked"]},
+        "subset": {"type": "string"},
+    },
+}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "A form with the part `file`, or the file's bytes as the body; plain or gzip.",
+        "content": {
+            "multipart/form-data": {"schema": _FORM},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+
+
+class UploadFields(Spec):
+    """What is said about an upload: form fields, or query parameters beside a raw body."""
+
+    name: Name
+    format: DatasetFormat = "auto"
+    subset: Name | None = None
+
+
+class DatasetError(Answer):
+    """Why a dataset is invalid."""
+
+    code: str
+    message: str
+    hint: str
+    line: int | None
+    """Line of the file, where the error has one."""
+
+
+class DatasetView(Answer):
+    """A dataset; the counts are there once it is ready."""
+
+    id: str
+    object: Literal["dataset"] = "dataset"
+    name: str
+    status: DatasetStatus
+    sha256: str
+    """Of the bytes as sent."""
+    size: int
+    format: str
+    """As recognised; while processing, as asked for."""
+    subset: str | None
+    rows: int | None
+    samples: int | None
+    rejected: int | None
+    responses_per_sample: dict[str, int] | None
+    subsets: dict[str, int] | None
+    scored: int | None
+    """Samples whose every response carries a score."""
+    error: DatasetError | None
+    created_at: datetime
+    links: dict[str, str]
+
+
+class LedgerEntry(Answer):
+    """A row that was not used."""
+
+    line: int | None
+    code: str
+    detail: str
+
+
+class MessageView(Answer):
+    """A turn of a prompt."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class ResponseView(Answer):
+    """A response; ``reward`` is the score that came with the file."""
+
+    text: str
+    reward: float | None
+
+
+class SampleView(Answer):
+    """A prompt and its responses, best first as annotated."""
+
+    id: str
+    subset: str
+    prompt: list[MessageView]
+    responses: list[ResponseView]
+    line: int
+    level: Level | None
+    """By the newest grading of the dataset, or that of `job`."""
+
+
+@router.post(
+    "",
+    operation_id="create_dataset",
+    status_code=201,
+    response_model=DatasetView,
+    responses=problems(409, 507),
+    openapi_extra=_BODY,
+)
+async def create_dataset(
+    request: Request,
+    caller: Researcher,
+    name: Annotated[Name | None, Query(description="With a raw body; a form has a field.")] = None,
+    format: Annotated[DatasetFormat, Query()] = "auto",
+    subset: Annotated[Name | None, Query(description="Of rows that carry none.")] = None,
+    idempotency_key: IdempotencyHeader = None,
+) -> Response:
+    """Upload a file. It is read and validated after the answer: ask `GET /datasets/{id}` for its status."""
+    async with receive_upload(request) as upload:
+        asked = {"name": name or upload.filename or "untitled", "format": format, "subset": subset}
+        fields = _fields({**asked, **upload.fields})
+        content = f"{upload.sha256}\n{fields.model_dump_json()}".encode()
+        once = once_for(request, idempotency_key, content)
+        return await run_in_threadpool(_store, upload, fields, caller, once)
+
+
+@router.get("", operation_id="list_datasets", responses=problems())
+def list_datasets(
+    session: Transaction, caller: Viewer, limit: Limit = 20, after: After = None
+) -> Page[DatasetView]:
+    """Datasets, newest first."""
+    datasets, has_more = newest_first(session, Dataset, limit=limit, after=after)
+    return Page(data=[view_dataset(dataset) for dataset in datasets], has_more=has_more)
+
+
+@router.get("/{dataset_id}", operation_id="get_dataset", responses=problems())
+def get_dataset(dataset_id: DatasetId, session: Transaction, caller: Viewer) -> DatasetView:
+    """One dataset."""
+    return view_dataset(dataset_or_404(session, dataset_id))
+
+
+@router.get("/{dataset_id}/validation", operation_id="dataset_validation", responses=problems())
+def dataset_validation(
+    dataset_id: DatasetId,
+    session: Transaction,
+    caller: Viewer,
+    limit: Limit = 20,
+    after: Annotated[int, Query(ge=0, le=2**63 - 1, description="The last line of the page before.")] = 0,
+) -> Page[LedgerEntry]:
+    """The ledger: every row that was not used, and why. Of an invalid dataset, its error."""
+    dataset = dataset_or_404(session, dataset_id)
+    ledger = artifact_of_run(session, dataset.import_run_id, "ledger.jsonl")
+    if ledger is None:
+        error = _view_error(dataset)
+        entries = [LedgerEntry(line=error.line, code=error.code, detail=error.message)] if error else []
+        return Page(data=[entry for entry in entries if (entry.line or 1) > after], has_more=False)
+    rows, has_more = ledger_page(get_store().get(ledger.sha256), after=after, limit=limit)
+    return Page(data=[LedgerEntry.model_validate(row) for row in rows], has_more=has_more)
+
+
+@router.get("/{dataset_id}/samples", operation_id="dataset_samples", responses=problems(409))
+def dataset_samples(
+    dataset_id: DatasetId,
+    session: Transaction,
+    caller: Viewer,
+    level: Annotated[Level | None, Query(description="Of the newest grading, or that of `job`.")] = None,
+    subset: Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")] = None,
+    job: Annotated[
+        str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="Whose levels to show.")
+    ] = None,
+    limit: Limit = 20,
+    after: Annotated[str | None, Query(max_length=1000, description="The last sample's id.")] = None,
+) -> Page[SampleView]:
+    """Samples in the file's order."""
+    dataset = dataset_or_404(session, dataset_id)
+    samples = artifact_of_run(session, dataset.import_run_id, "samples.parquet")
+    if samples is None:
+        raise _not_ready(dataset)
+    graded = grade_run(session, dataset, job)
+    if graded is None and (level is not None or job is not None):
+        raise _not_graded(dataset, job)
+    levels = artifact_of_run(session, graded.id, "levels.parquet") if graded else None
+    store = get_store()
+    page, has_more = sample_page(
+        store.get(samples.sha256),
+        store.get(levels.sha256) if levels else None,
+        level=level,
+        subset=subset,
+        after=after,
+        limit=limit,
+    )
+    data = [
+        SampleView(
+            id=sample.id,
+            subset=sample.subset,
+            prompt=[MessageView.model_validate(message) for message in sample.prompt],
+            responses=[ResponseView.model_validate(response) for response in sample.responses],
+            line=sample.line,
+            level=Level(found) if found else None,
+        )
+        for sample, found in page
+    ]
+    return Page(data=data, has_more=has_more)
+
+
+@router.delete("/{dataset_id}", operation_id="delete_dataset", status_code=204, responses=problems(409))
+def delete_dataset(dataset_id: DatasetId, session: Transaction, caller: Researcher) -> None:
+    """Delete a dataset and its upload, unless a live job uses it. What jobs made of it stays theirs."""
+    lock_graph(session)
+    dataset = dataset_or_404(session, dataset_id)
+    if jobs := live_jobs_of_dataset(session, dataset_id):
+        raise Problem(
+            409,
+            "dataset_in_use",
+            "The dataset is in use",
+            f"live jobs use it: {', '.join(jobs)}; cancel them or wait until they end",
+            extra={"jobs": list(jobs)},
+        )
+    session.delete(dataset)
+    session.flush()
+    settle(session, load_runs(session, [dataset.import_run_id]))  # a reading that nobody wants any more stops
+    session.flush()
+    if not upload_is_needed(session, dataset):
+        get_store().delete(dataset.sha256)
+
+
+def view_dataset(dataset: Dataset) -> DatasetView:
+    """A dataset as the API shows it."""
+    summary: dict[str, Any] = dataset.summary or {}
+    counted = ("rows", "samples", "rejected", "responses_per_sample", "subsets", "scored")
+    address = f"/datasets/{dataset.id}"
+    return DatasetView(
+        id=dataset.id,
+        name=dataset.name,
+        status=dataset.status,
+        sha256=dataset.sha256,
+        size=dataset.size,
+        format=summary.get("format", dataset.requested_format),
+        subset=dataset.subset,
+        **{name: summary.get(name) for name in counted},
+        error=_view_error(dataset),
+        created_at=dataset.created_at,
+        links={
+            "self": address,
+            "validation": f"{address}/validation",
+            "samples": f"{address}/samples",
+            "view": f"{address}/view",
+        },
+    )
+
+
+def _store(upload: Upload, fields: UploadFields, caller: Principal, once: Once) -> Response:
+    """The upload into the store, and its rows; all or nothing."""
+    with transaction() as session:
+        return once.answer(session, caller, lambda: _create(session, upload, fields))
+
+
+def _create(session: Session, upload: Upload, fields: UploadFields) -> Response:
+    spec = ImportSpec(format=fields.format, subset=fields.subset)
+    source = External(f"upload:{upload.sha256}", upload.sha256)
+    run = submit_import(session, plan_dataset(DatasetRef(source, spec)))
+    get_store().put(upload.path, upload.sha256)  # under the graph's lock, so that no delete comes between
+    dataset = Dataset(
+        id=new_id("ds"),
+        name=fields.name,
+        status=DatasetStatus.PROCESSING,
+        sha256=upload.sha256,
+        size=upload.size,
+        requested_format=fields.format,
+        subset=fields.subset,
+        import_run_id=run.id,
+    )
+    record_import(dataset, run)
+    session.add(dataset)
+    session.flush()
+    session.refresh(dataset)
+    return created(view_dataset(dataset), f"/datasets/{dataset.id}")
+
+
+def _fields(given: dict[str, Any]) -> UploadFields:
+    try:
+        return UploadFields.model_validate(given)
+    except ValidationError as error:
+        found = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]
+        faults = [FieldError(**fields) for fields in field_errors(found, given)]
+        raise invalid_request(faults) from None
+
+
+def _view_error(dataset: Dataset) -> DatasetError | None:
+    if dataset.error is None:
+        return None
+    message = str(dataset.error.get("message", ""))
+    place = re.match(r"line (\d+)\b", message)
+    return DatasetError(
+        code=str(dataset.error.get("code", "invalid_data")),
+        message=message,
+        hint=str(dataset.error.get("hint", "")),
+        line=int(place.group(1)) if place else None,
+    )
+
+
+def _not_ready(dataset: Dataset) -> Problem:
+    if dataset.status is DatasetStatus.INVALID:
+        advice = "it is invalid; GET its validation for the reason"
+    else:
+        advice = "it is still being read; ask again when its status is ready"
+    return Problem(409, "dataset_not_ready", "The dataset has no samples", f"{dataset.id}: {advice}")
+
+
+def _not_graded(dataset: Dataset, job_id: str | None) -> Problem:
+    by = f"job {job_id} has not graded it" if job_id else "no job has graded it"
+    return Problem(
+        409, "not_graded", "The dataset has no levels", f"{dataset.id}: {by}; run a job of kind grade"
+    )

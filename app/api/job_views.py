@@ -1,0 +1,191 @@
+"""Jobs as the API shows them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from app.api.schemas import Answer
+from app.db.models import Attempt, AttemptStatus, Event, Job, JobStatus, StageRun, StageStatus
+
+
+class StageView(Answer):
+    """A stage of a job's plan."""
+
+    name: str
+    run: str
+    status: StageStatus
+    fingerprint: str
+    """Equal fingerprints are equal work, done once."""
+    reused: bool
+    """It had succeeded, or was under way, before this job."""
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class ProgressView(Answer):
+    """How far the current stage is."""
+
+    stage: str
+    step: int | None
+    total: int | None
+    eta_s: float | None
+
+
+class ErrorView(Answer):
+    """Why it failed, and what to do."""
+
+    code: str
+    message: str
+    hint: str = ""
+    retryable: bool = False
+
+
+class JobView(Answer):
+    """A job."""
+
+    id: str
+    object: Literal["job"] = "job"
+    kind: str
+    name: str
+    status: JobStatus
+    spec: dict[str, Any]
+    """As resolved: presets and defaults filled in."""
+    stage: str | None
+    """The stage that runs, failed, or comes next."""
+    stages: list[StageView]
+    progress: ProgressView | None
+    attempt: int
+    """Of the current stage."""
+    max_attempts: int
+    error: ErrorView | None
+    result: dict[str, Any] | None
+    warnings: list[str]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    links: dict[str, str]
+
+
+class AttemptView(Answer):
+    """A claim of a stage by a worker."""
+
+    stage: str
+    run: str
+    number: int
+    worker: str
+    status: AttemptStatus
+    exit_code: int | None
+    error: ErrorView | None
+    log: str | None
+    """The last part of the process's output."""
+    started_at: datetime
+    finished_at: datetime | None
+
+
+class EventView(Answer):
+    """What happened in a job; ``seq`` counts 1, 2, ... without gaps."""
+
+    seq: int
+    type: str
+    time: datetime
+    data: dict[str, Any]
+
+
+class LogLine(Answer):
+    """A line that a stage wrote for people."""
+
+    seq: int
+    time: datetime
+    stage: str | None
+    level: str
+    message: str
+
+
+_LINKED = ("events", "metrics", "artifacts", "logs", "attempts", "dashboard")
+_FIRST_SHOWN = (
+    StageStatus.RUNNING,
+    StageStatus.FAILED,
+    StageStatus.READY,
+    StageStatus.PAUSED,
+    StageStatus.WAITING,
+)
+
+
+def view_job(job: Job) -> JobView:
+    """A job whose stages are loaded."""
+    current = current_stage([place.stage_run for place in job.stages])
+    return JobView(
+        id=job.id,
+        kind=job.kind,
+        name=job.name,
+        status=job.status,
+        spec=job.spec,
+        stage=current.stage if current else None,
+        stages=[_view_stage(place.stage_run, reused=place.reused) for place in job.stages],
+        progress=_view_progress(current),
+        attempt=current.attempt if current else 0,
+        max_attempts=current.max_attempts if current else 0,
+        error=ErrorView.model_validate(job.error) if job.error else None,
+        result=job.result,
+        warnings=[str(warning) for warning in job.warnings],
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        links={"self": f"/jobs/{job.id}", **{name: f"/jobs/{job.id}/{name}" for name in _LINKED}},
+    )
+
+
+def current_stage(runs: list[StageRun]) -> StageRun | None:
+    """The stage that a job is at: one that runs, failed or is next, else the last of the plan."""
+    for status in _FIRST_SHOWN:
+        for run in runs:
+            if run.status is status:
+                return run
+    return runs[-1] if runs else None
+
+
+def view_attempt(attempt: Attempt, stage: str) -> AttemptView:
+    """A claim of a stage of this name."""
+    return AttemptView(
+        stage=stage,
+        run=attempt.stage_run_id,
+        number=attempt.number,
+        worker=attempt.worker,
+        status=attempt.status,
+        exit_code=attempt.exit_code,
+        error=ErrorView.model_validate(attempt.error) if attempt.error else None,
+        log=attempt.log,
+        started_at=attempt.started_at,
+        finished_at=attempt.finished_at,
+    )
+
+
+def view_log(event: Event) -> LogLine:
+    """A ``log`` or ``error`` event as a line."""
+    return LogLine(
+        seq=event.seq,
+        time=event.time,
+        stage=event.data.get("stage"),
+        level="error" if event.type == "error" else str(event.data.get("level", "info")),
+        message=str(event.data.get("message", "")),
+    )
+
+
+def _view_stage(run: StageRun, *, reused: bool) -> StageView:
+    return StageView(
+        name=run.stage,
+        run=run.id,
+        status=run.status,
+        fingerprint=run.fingerprint,
+        reused=reused,
+        started_at=run.started_at,
+        finished_at=run.finished_at,
+    )
+
+
+def _view_progress(run: StageRun | None) -> ProgressView | None:
+    if run is None or run.progress is None:
+        return None
+    known = {name: run.progress.get(name) for name in ("step", "total", "eta_s")}
+    return ProgressView(stage=run.stage, **known)

@@ -1,0 +1,150 @@
+"""The service's resolver of the names in a spec: datasets by id, models by name, folder, hub id or job."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from app.db.models import Dataset, DatasetStatus, Job, JobStatus
+from app.db.queries import find_dataset, find_job
+from app.settings import get_settings
+from deft_engine.errors import SpecError
+from deft_engine.graders import FileScores
+from deft_engine.model_names import resolve_model
+from deft_engine.plan import DatasetRef, External, Made, Plan, Source, plan_job
+from deft_engine.specs import AlignJob, EvaluateJob, GradeJob, RewardModelJob
+from deft_engine.stages import ImportSpec
+
+_MODEL_STAGES = {"align": "train", "reward_model": "train_reward"}
+_JOB_PREFIX = "job:"
+_POLICY, _REWARD = "policy", "reward_model"
+_CALLED = {_POLICY: "a policy (a language model)", _REWARD: "a reward model"}
+
+
+class ServiceResolver:
+    """A ``plan.Resolver`` over the database and the allowed folders; notes the datasets it was asked for."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.datasets: dict[str, Dataset] = {}  # pointer -> dataset
+
+    def dataset(self, name: str, pointer: str) -> DatasetRef:
+        """An uploaded dataset by its id; one that is still being read is waited for."""
+        found = find_dataset(self._session, name)
+        if found is None:
+            raise SpecError(
+                f"there is no dataset {name!r}",
+                hint="upload one by POST /datasets, or see GET /datasets",
+                code="unknown_dataset",
+                pointer=pointer,
+            )
+        if found.status is DatasetStatus.INVALID:
+            why = (found.error or {}).get("message", "it could not be read")
+            raise SpecError(
+                f"dataset {name} is invalid: {why}",
+                hint="correct the file and upload it again",
+                code="invalid_dataset",
+                pointer=pointer,
+            )
+        self.datasets[pointer] = found
+        return dataset_ref(found)
+
+    def model(self, name: str, revision: str | None, pointer: str) -> Source:
+        """A built-in model, a folder below the allowed roots, a hub id, or the model that a job makes."""
+        wanted = _REWARD if pointer.endswith(("/grader/model", "/reward_model")) else _POLICY
+        if name.startswith(_JOB_PREFIX):
+            return self._model_of_job(name, revision, pointer, wanted)
+        source = resolve_model(name, revision, pointer, get_settings().allowed_model_roots)
+        _check_kind(name, _kind_of(source), pointer, wanted)
+        return source
+
+    def _model_of_job(self, name: str, revision: str | None, pointer: str, wanted: str) -> Made:
+        job = find_job(self._session, name.removeprefix(_JOB_PREFIX))
+        if job is None:
+            raise _unusable(name, "there is no such job", "see GET /jobs", pointer)
+        if job.kind not in _MODEL_STAGES:
+            advice = "name a job of kind align or reward_model"
+            raise _unusable(name, f"a job of kind {job.kind} makes no model", advice, pointer)
+        if job.status in (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.CANCELLING):
+            raise _unusable(
+                name, f"the job's status is {job.status}", "send it again and name the new job", pointer
+            )
+        if revision is not None:
+            raise _unusable(name, "a job's model has no revisions", "set revision to null", pointer)
+        _check_kind(name, _REWARD if job.kind == "reward_model" else _POLICY, pointer, wanted)
+        return Made(_model_fingerprint(job), "model")
+
+
+def dataset_ref(dataset: Dataset) -> DatasetRef:
+    """The upload of a dataset and how it is read."""
+    spec = ImportSpec.model_validate({"format": dataset.requested_format, "subset": dataset.subset})
+    return DatasetRef(External(f"upload:{dataset.sha256}", dataset.sha256), spec)
+
+
+def plan_for(
+    session: Session, spec: AlignJob | GradeJob | RewardModelJob | EvaluateJob
+) -> tuple[Plan, dict[str, Dataset]]:
+    """A job's plan, and the datasets that its spec names by their pointers.
+
+    Raises:
+        SpecError: a name cannot be resolved, or names something unfit.
+    """
+    resolver = ServiceResolver(session)
+    plan = plan_job(spec, resolver)
+    _check_scores(spec, resolver.datasets)
+    return plan, resolver.datasets
+
+
+def _check_scores(
+    spec: AlignJob | GradeJob | RewardModelJob | EvaluateJob, datasets: dict[str, Dataset]
+) -> None:
+    """Grading by the file's scores needs them; what is known now is said now."""
+    deft = spec.deft if isinstance(spec, AlignJob | GradeJob) else None
+    if deft is None or not isinstance(deft.grader, FileScores):
+        return
+    dataset = datasets["/dataset"]
+    if dataset.summary is None or dataset.summary["scored"] == dataset.summary["samples"]:
+        return
+    raise SpecError(
+        f"the grader is scores, but of the {dataset.summary['samples']} samples of dataset {dataset.id} "
+        f"only {dataset.summary['scored']} carry a score for each response",
+        hint='name a reward model: "deft": {"grader": {"name": "reward_model", "model": "job:..."}}',
+        code="no_scores",
+        pointer="/deft/grader",
+    )
+
+
+def _model_fingerprint(job: Job) -> str:
+    stage = _MODEL_STAGES[job.kind]
+    return next(place.stage_run.fingerprint for place in job.stages if place.stage_run.stage == stage)
+
+
+def _kind_of(source: External) -> str | None:
+    """Policy or reward model, where a model says it; None where that shows when it is loaded."""
+    if source.uri.startswith("builtin:"):
+        return _POLICY
+    if not source.uri.startswith("path:"):
+        return None
+    card = Path(source.uri.removeprefix("path:")) / "deft.json"
+    try:
+        kind = json.loads(card.read_bytes()).get("kind")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return kind if kind in _CALLED else None
+
+
+def _check_kind(name: str, kind: str | None, pointer: str, wanted: str) -> None:
+    if kind is None or kind == wanted:
+        return
+    advice = (
+        "train one by a job of kind reward_model and name it as job:<id>"
+        if wanted == _REWARD
+        else "name a language model, for example tiny"
+    )
+    raise _unusable(name, f"it is {_CALLED[kind]}, and {_CALLED[wanted]} is needed here", advice, pointer)
+
+
+def _unusable(name: str, found: str, advice: str, pointer: str) -> SpecError:
+    return SpecError(f"model {name!r}: {found}", hint=advice, code="unusable_model", pointer=pointer)

@@ -1,0 +1,167 @@
+"""Metric series: read from the database in binary, thinned for a chart without losing a peak.
+
+A series of a finished stage does not change, so it is kept in memory.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+from psycopg import Connection
+from sqlalchemy.orm import Session
+
+from app.db.models import LIVE_STAGES, Metric, StageRun
+
+_KEPT_POINTS = 8_000_000  # 24 bytes each
+_KEEP_FROM = 2_000  # shorter series are read in no time
+
+# PostgreSQL's COPY ... (FORMAT BINARY): a header, then for each row the number of fields and their lengths.
+_HEADER_BYTES = 19
+_TRAILER_BYTES = 2
+_ROW = np.dtype(
+    [
+        ("fields", ">i2"),
+        ("step_length", ">i4"),
+        ("step", ">i8"),
+        ("value_length", ">i4"),
+        ("value", ">f8"),
+        ("time_length", ">i4"),
+        ("time", ">i8"),  # microseconds since 2000-01-01 UTC
+    ]
+)
+_COPY = """COPY (SELECT step, value, time FROM metrics WHERE stage_run_id = %s AND name = %s ORDER BY step)
+TO STDOUT (FORMAT BINARY)"""
+_EPOCH = np.datetime64("2000-01-01T00:00:00", "us")
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Points of one name, by ascending step."""
+
+    steps: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float64]
+    times: npt.NDArray[np.int64]
+    """Microseconds since 2000-01-01 UTC."""
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def between(self, first: int | None, last: int | None) -> Series:
+        """The points of steps ``first`` to ``last``, both included."""
+        start = 0 if first is None else int(np.searchsorted(self.steps, first, "left"))
+        end = len(self) if last is None else int(np.searchsorted(self.steps, last, "right"))
+        return self._at(slice(start, end))
+
+    def thinned(self, max_points: int) -> Series:
+        """At most ``max_points``: the first, the last, and of each bucket a minimum, a maximum and a NaN."""
+        if len(self) <= max_points:
+            return self
+        missing = np.isnan(self.values)
+        kept_per_bucket = 3 if missing.any() else 2
+        size = -(-len(self) // max(1, (max_points - 2) // kept_per_bucket))
+        chosen = [np.array([0, len(self) - 1])]
+        chosen.append(_extremes(np.where(missing, np.inf, self.values), size, np.argmin, np.inf))
+        chosen.append(_extremes(np.where(missing, -np.inf, self.values), size, np.argmax, -np.inf))
+        if missing.any():
+            first_nan = _extremes(missing.astype(np.int8), size, np.argmax, 0)
+            chosen.append(first_nan[missing[first_nan]])
+        return self._at(np.unique(np.concatenate(chosen)))
+
+    def points(self) -> list[tuple[int, float, str]]:
+        """(step, value, time in RFC 3339)."""
+        times = np.datetime_as_string(_EPOCH + self.times.astype("timedelta64[us]"), timezone="UTC")
+        return list(zip(self.steps.tolist(), self.values.tolist(), times.tolist(), strict=True))
+
+    def _at(self, where: slice | npt.NDArray[np.int64]) -> Series:
+        return Series(self.steps[where], self.values[where], self.times[where])
+
+
+def _extremes(values: npt.NDArray[Any], size: int, pick: Any, filler: float) -> npt.NDArray[np.int64]:
+    """``[buckets]``: position of the picked value of each bucket of ``size`` points."""
+    buckets = -(-len(values) // size)
+    padded = np.full(buckets * size, filler, dtype=values.dtype)
+    padded[: len(values)] = values
+    within = pick(padded.reshape(buckets, size), axis=1)
+    return np.asarray(within + np.arange(buckets) * size, dtype=np.int64)
+
+
+def metric_names(session: Session, stage_run_ids: Sequence[str]) -> list[tuple[str, str]]:
+    """(stage run id, name) of every series of these stage runs, found by skipping through the index."""
+    first = sa.select(Metric.name).order_by(Metric.name).limit(1)
+    found: list[tuple[str, str]] = []
+    for run_id in stage_run_ids:
+        own = first.where(Metric.stage_run_id == run_id)
+        names = sa.select(own.scalar_subquery().label("name")).cte("names", recursive=True)
+        following = own.where(Metric.name > names.c.name).correlate(names).scalar_subquery()
+        names = names.union_all(sa.select(following).where(names.c.name.is_not(None)))
+        query = sa.select(names.c.name).where(names.c.name.is_not(None))
+        found += [(run_id, name) for name in session.scalars(query)]
+    return found
+
+
+def load_series(session: Session, run: StageRun, name: str) -> Series:
+    """All points of a series."""
+    if run.status in LIVE_STAGES:
+        return _read(session, run.id, name)
+    last = session.scalar(sa.select(sa.func.max(Metric.step)).where(*_of(run.id, name)))
+    if last is None:
+        return _EMPTY
+    kept = _finished.get(run.id, name)
+    if kept is not None and int(kept.steps[-1]) == last:
+        return kept
+    series = _read(session, run.id, name)
+    _finished.put(run.id, name, series)
+    return series
+
+
+def _of(run_id: str, name: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return Metric.stage_run_id == run_id, Metric.name == name
+
+
+def _read(session: Session, run_id: str, name: str) -> Series:
+    connection = cast("Connection[Any]", session.connection().connection.driver_connection)
+    with connection.cursor() as cursor, cursor.copy(_COPY, (run_id, name)) as copy:
+        content = b"".join(copy)
+    rows = np.frombuffer(content[_HEADER_BYTES:-_TRAILER_BYTES], _ROW)
+    return Series(
+        rows["step"].astype(np.int64), rows["value"].astype(np.float64), rows["time"].astype(np.int64)
+    )
+
+
+class _Kept:
+    """Series of finished stages, the least recently used dropped first."""
+
+    def __init__(self, max_points: int) -> None:
+        self._max_points = max_points
+        self._points = 0
+        self._series: OrderedDict[tuple[str, str], Series] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, run_id: str, name: str) -> Series | None:
+        with self._lock:
+            series = self._series.get((run_id, name))
+            if series is not None:
+                self._series.move_to_end((run_id, name))
+            return series
+
+    def put(self, run_id: str, name: str, series: Series) -> None:
+        if not _KEEP_FROM <= len(series) <= self._max_points:
+            return
+        with self._lock:
+            replaced = self._series.pop((run_id, name), None)
+            self._series[run_id, name] = series
+            self._points += len(series) - (len(replaced) if replaced is not None else 0)
+            while self._points > self._max_points:
+                _, dropped = self._series.popitem(last=False)
+                self._points -= len(dropped)
+
+
+_finished = _Kept(_KEPT_POINTS)
+_EMPTY = Series(np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.int64))

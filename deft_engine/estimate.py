@@ -1,0 +1,224 @@
+"""What a plan will cost: samples, steps, tokens, memory and time of each stage, without torch.
+
+Tokens are counted as characters / 4; work as 2 FLOP per parameter and token forward and 4 backward; memory as
+weights, gradients and Adam's two moments in float32, and activations of 17 values per layer, token and hidden
+unit (Korthikanti et al. 2022). The figures are orders of magnitude, for a decision to start; each says how it
+was reached.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deft_engine.plan import External, Made, Plan, PlannedStage, Source
+from deft_engine.specs import TrainingSpec
+from deft_engine.types import Level
+
+CHARS_PER_TOKEN = 4.0
+FLOPS_PER_SECOND = 1e11
+"""Of a small CPU; a GPU is 100 to 1,000 times faster."""
+
+_FLOAT_BYTES = 4
+_TRAINED_COPIES = 4  # weights, gradients, two moments
+_ACTIVATIONS = 17
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """What is known of a dataset without reading it: its import's summary."""
+
+    subsets: Mapping[str, int]
+    responses: float
+    """Responses of a sample, mean."""
+    prompt_tokens: float
+    response_tokens: float
+
+    @classmethod
+    def of_summary(cls, summary: Mapping[str, Any]) -> DataFacts:
+        """From the result of an ``import`` stage."""
+        counts = {int(number): samples for number, samples in summary["responses_per_sample"].items()}
+        samples = max(1, sum(counts.values()))
+        return cls(
+            subsets=summary["subsets"],
+            responses=sum(number * count for number, count in counts.items()) / samples,
+            prompt_tokens=summary["mean_prompt_chars"] / CHARS_PER_TOKEN,
+            response_tokens=summary["mean_response_chars"] / CHARS_PER_TOKEN,
+        )
+
+    @property
+    def samples(self) -> int:
+        """All samples."""
+        return sum(self.subsets.values())
+
+    def tokens(self, responses: float, max_length: float) -> float:
+        """Of a sample whose prompt is stored once and makes room for a response within ``max_length``."""
+        response = min(self.response_tokens, max_length)
+        return min(self.prompt_tokens, max_length - response) + responses * response
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """Sizes of a decoder model."""
+
+    vocabulary: int
+    hidden: int
+    intermediate: int
+    layers: int
+
+    @property
+    def parameters(self) -> int:
+        """Embeddings (tied), attention and a gated MLP in each layer."""
+        return self.vocabulary * self.hidden + self.layers * self.hidden * (
+            4 * self.hidden + 3 * self.intermediate
+        )
+
+
+_BUILTIN_SHAPES = {
+    "builtin:tiny": ModelShape(2048, 128, 384, 4),
+    "builtin:smollm2": ModelShape(49_152, 576, 1536, 30),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StageCost:
+    """Null is what cannot be known yet: the data is still being read, or the model is on a hub."""
+
+    stage: str
+    fingerprint: str
+    samples: int | None = None
+    steps: int | None = None
+    tokens: int | None = None
+    memory_bytes: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(slots=True)
+class Estimator:
+    """Estimates the stages of one plan.
+
+    Args:
+        plan: the plan.
+        data: fingerprint of an ``import`` stage -> what is known of its samples.
+        root_of: the model from outside that the model of another job was trained from, if it can be told.
+    """
+
+    plan: Plan
+    data: Mapping[str, DataFacts]
+    root_of: Callable[[Made], External | None]
+    _stages: dict[str, PlannedStage] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._stages = {stage.fingerprint: stage for stage in self.plan.stages}
+
+    def costs(self) -> list[StageCost]:
+        """Of each stage of the plan, in its order."""
+        return [self._cost(stage) for stage in self.plan.stages]
+
+    def _cost(self, stage: PlannedStage) -> StageCost:
+        facts = self._facts(stage)
+        if facts is None:
+            return StageCost(stage.stage, stage.fingerprint)
+        match stage.stage:
+            case "train" | "train_reward":
+                return self._training(stage, facts)
+            case "reference":
+                length = stage.spec["max_length"]
+                return self._forward(stage, facts, self._chosen(stage, facts), facts.responses, length)
+            case "score":
+                scored = 1.0 if stage.spec["responses"] == "first" else facts.responses
+                return self._forward(stage, facts, facts.samples, scored, stage.spec["max_length"])
+            case "generate" | "evaluate":
+                return self._generated(stage, facts)
+            case _:
+                tokens = facts.samples * facts.tokens(facts.responses, math.inf)
+                return StageCost(stage.stage, stage.fingerprint, facts.samples, tokens=round(tokens))
+
+    def _training(self, stage: PlannedStage, facts: DataFacts) -> StageCost:
+        training = TrainingSpec.model_validate(stage.spec["training"])
+        samples = self._chosen(stage, facts)
+        per_step = training.batch_size * training.gradient_accumulation
+        steps = training.epochs * math.ceil(samples / per_step)
+        if training.max_steps is not None:
+            steps = min(steps, training.max_steps)
+        of_sample = facts.tokens(facts.responses, training.max_length)
+        tokens = min(steps * per_step, training.epochs * samples) * of_sample
+        shape = self._shape(stage.inputs.get("model"))
+        if shape is None:
+            return StageCost(stage.stage, stage.fingerprint, samples, steps, round(tokens))
+        activations = training.batch_size * of_sample * shape.layers * shape.hidden * _ACTIVATIONS
+        memory = _FLOAT_BYTES * (_TRAINED_COPIES * shape.parameters + activations)
+        seconds = 6 * shape.parameters * tokens / FLOPS_PER_SECOND
+        return StageCost(
+            stage.stage, stage.fingerprint, samples, steps, round(tokens), round(memory), seconds
+        )
+
+    def _forward(
+        self, stage: PlannedStage, facts: DataFacts, samples: int, responses: float, max_length: float
+    ) -> StageCost:
+        tokens = round(samples * facts.tokens(responses, max_length))
+        shape = self._shape(stage.inputs.get("model") or stage.inputs.get("reward_model"))
+        if shape is None:
+            return StageCost(stage.stage, stage.fingerprint, samples, tokens=tokens)
+        seconds = 2 * shape.parameters * tokens / FLOPS_PER_SECOND
+        memory = _FLOAT_BYTES * shape.parameters
+        return StageCost(stage.stage, stage.fingerprint, samples, None, tokens, memory, seconds)
+
+    def _generated(self, stage: PlannedStage, facts: DataFacts) -> StageCost:
+        spec = stage.spec if stage.stage == "generate" else self._upstream(stage, "generations").spec
+        samples = min(facts.samples, spec["samples"] or facts.samples)
+        whole = DataFacts(facts.subsets, 1.0, facts.prompt_tokens, spec["max_new_tokens"])
+        length = spec["max_prompt_length"] + spec["max_new_tokens"]
+        return self._forward(stage, whole, samples, 1.0, length)
+
+    def _chosen(self, stage: PlannedStage, facts: DataFacts) -> int:
+        """Samples of the levels that a stage uses; their sizes follow from a and c (section 3.1)."""
+        levels = set(stage.spec.get("levels", ()))
+        if not levels:
+            return facts.samples
+        grade = self._upstream(stage, "levels").spec
+        sizes = {Level.A: 0, Level.B: 0, Level.C: 0}
+        for samples in facts.subsets.values():
+            best, worst = math.ceil(grade["a"] / 100 * samples), math.ceil(grade["c"] / 100 * samples)
+            sizes[Level.A] += best
+            sizes[Level.C] += min(worst, samples - best)
+            sizes[Level.B] += max(0, samples - best - worst)
+        return sum(size for level, size in sizes.items() if level in levels)
+
+    def _facts(self, stage: PlannedStage) -> DataFacts | None:
+        """The data that a stage works on: its samples, or those that its generations answer."""
+        if stage.stage == "import":
+            return self.data.get(stage.fingerprint)
+        if "samples" not in stage.inputs:
+            return self._facts(self._upstream(stage, "generations"))
+        return self._facts(self._upstream(stage, "samples"))
+
+    def _upstream(self, stage: PlannedStage, name: str) -> PlannedStage:
+        source = stage.inputs[name]
+        assert isinstance(source, Made)
+        return self._stages[source.fingerprint]
+
+    def _shape(self, source: Source | None) -> ModelShape | None:
+        while isinstance(source, Made):
+            stage = self._stages.get(source.fingerprint)
+            source = stage.inputs.get("model") if stage else self.root_of(source)
+        return model_shape(source.uri) if source is not None else None
+
+
+def model_shape(uri: str) -> ModelShape | None:
+    """The sizes of a model from outside, where they can be told without loading it."""
+    if uri in _BUILTIN_SHAPES:
+        return _BUILTIN_SHAPES[uri]
+    if not uri.startswith("path:"):
+        return None
+    try:
+        config = json.loads((Path(uri.removeprefix("path:")) / "config.json").read_bytes())
+        hidden, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
+        intermediate = int(config.get("intermediate_size", 4 * hidden))
+        return ModelShape(int(config["vocab_size"]), hidden, intermediate, layers)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
