@@ -22,11 +22,13 @@ class Spec(BaseModel):
 def _storable(text: str) -> str:
     if "\x00" in text:
         raise ValueError("contains a NUL character; remove it")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("contains half of a surrogate pair (\\ud800 to \\udfff); send whole characters")
     return text
 
 
 Text = Annotated[str, AfterValidator(_storable)]
-"""A string that a database can hold (no NUL)."""
+"""A string that a database can hold (no NUL, no lone surrogate)."""
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)]
 """A name for people: 1 to 200 characters."""

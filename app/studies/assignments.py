@@ -156,9 +156,7 @@ def _deal(session: Session, annotator: Annotator) -> Assignment | None:
             .join(StudyItem, StudyItem.id == Assignment.item_id)
             .where(Assignment.annotator_id == annotator.id, StudyItem.subset == subset)
             .group_by(Assignment.a_is_left)
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     assignment = Assignment(
         id=new_id("asg"),

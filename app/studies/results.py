@@ -83,7 +83,7 @@ def subset_sizes(session: Session, study_id: str) -> dict[str, int]:
         .group_by(StudyItem.subset)
         .order_by(StudyItem.subset)
     )
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 def study_warnings(session: Session, study: Study) -> list[str]:
@@ -116,9 +116,7 @@ def progress(session: Session, study_id: str) -> list[AnnotatorProgress]:
             .join(Annotator, Annotator.id == Assignment.annotator_id)
             .where(Annotator.study_id == study_id, Vote.undone_at.is_(None))
             .group_by(Assignment.annotator_id)
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     rows = session.execute(
         select(Annotator, ApiKey.revoked_at)
