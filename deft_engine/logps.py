@@ -126,6 +126,11 @@ def _hidden_states(core: PreTrainedModel, batch: RankedBatch) -> Tensor:
             use_cache=False,
             packed_layout=layout,
         )
+    if layout.layers != core.config.num_hidden_layers:
+        raise RuntimeError(
+            f"{layout.layers} of {core.config.num_hidden_layers} layers of {type(core).__name__} attended by "
+            "the packed layout; the others mixed samples"
+        )
     states: Tensor = output.last_hidden_state[0]
     return states
 

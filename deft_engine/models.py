@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -89,12 +88,12 @@ def new_reward_model(uri: str, dtype: DtypeName) -> PreTrainedModel:
         ModelError: as ``load_policy``, or there is no classification form of the architecture.
     """
     policy = load_policy(uri, dtype)
-    config = copy.deepcopy(policy.config)
-    config.num_labels = 1
+    policy.config.num_labels = 1
     with reported(locate(uri), "a reward model's backbone"), torch.device("meta"):
-        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(policy.config)
     setattr(model, model.base_model_prefix, policy.base_model)
-    model.score = _score_head(config.hidden_size, policy.dtype)
+    model.config = policy.config  # one object, as in any loaded model: the attention reads the backbone's
+    model.score = _score_head(policy.config.hidden_size, policy.dtype)
     return model.eval()
 
 
@@ -170,6 +169,9 @@ def _load(auto_class: Any, source: ModelSource, kind: Kind, dtype: DtypeName) ->
             + (f" and {len(absent) - 3} more" if len(absent) > 3 else ""),
             hint="DEFT never fills in random weights; name a complete model of the right kind",
         )
+    if source.gguf_file is not None:  # all weights were dequantised: from here on a plain model
+        model.hf_quantizer = None
+        del model.config.quantization_config
     loaded: PreTrainedModel = model.eval()
     return loaded
 

@@ -21,13 +21,15 @@ from deft_engine.data.collate import Segments
 IMPLEMENTATION = "deft_packed"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PackedLayout:
     """The segments of a packed row and, for each response, which keys its tokens see."""
 
     segments: tuple[Segments, ...]
     masks: tuple[tuple[Tensor, ...], ...]
     """Per sample and response: ``[response, prompt + response]`` bool."""
+    layers: int = 0
+    """Layers that attended by it in this forward pass."""
 
     @staticmethod
     def of(segments: Sequence[Segments], device: torch.device) -> PackedLayout:
@@ -72,6 +74,7 @@ def packed_attention_forward(
     Returns:
         ``[1, tokens, heads, head_dim]``, and no weights.
     """
+    packed_layout.layers += 1
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
