@@ -18,11 +18,11 @@ RUN pip install -c constraints.txt torch --index-url https://download.pytorch.or
 COPY . .
 RUN pip install -c constraints.txt '.[engine]'
 USER deft
-CMD ["python", "-m", "celery", "-A", "workers.celery_app", "worker", "-P", "threads", "-Q", "cpu", "-c", "2", "-n", "cpu@%h"]
+CMD ["python", "-m", "celery", "-A", "workers.celery_app", "worker", "--without-mingle", "--without-gossip", "-P", "threads", "-Q", "cpu", "-c", "2", "-n", "cpu@%h"]
 
 FROM base AS gpu
 RUN pip install -c constraints.txt torch
 COPY . .
 RUN pip install -c constraints.txt '.[engine]'
 USER deft
-CMD ["python", "-m", "celery", "-A", "workers.celery_app", "worker", "-P", "threads", "-Q", "gpu", "-c", "1", "-n", "gpu@%h"]
+CMD ["python", "-m", "celery", "-A", "workers.celery_app", "worker", "--without-mingle", "--without-gossip", "-P", "threads", "-Q", "gpu", "-c", "1", "-n", "gpu@%h"]

@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 picks a free one")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         run_service(Home(arguments.home.expanduser().absolute()), arguments.host, arguments.port)
     except (EmbeddedError, OSError) as error:

@@ -151,7 +151,7 @@ def _start_programs(home: Home, supervisor: Supervisor, listener: socket.socket,
     grace = get_settings().stop_grace_seconds + 5.0
     for queue, threads in _QUEUES.items():
         supervisor.start(
-            _program(f"worker-{queue}", worker_command(queue, threads), home, grace_seconds=grace)
+            _program(f"worker-{queue}", _worker_command(queue, threads), home, grace_seconds=grace)
         )
     url = _address(listener, host)
     supervisor.wait_until("the API", partial(_answers, f"{url}/readyz"), _READY_SECONDS)
@@ -159,22 +159,11 @@ def _start_programs(home: Home, supervisor: Supervisor, listener: socket.socket,
     return url
 
 
-def worker_command(queue: str, threads: int) -> list[str]:
+def _worker_command(queue: str, threads: int) -> list[str]:
     """The command of a Celery worker for one queue."""
-    celery = [sys.executable, "-m", "celery", "-A", "workers.celery_app", "worker"]
-    return [
-        *celery,
-        "-P",
-        "threads",
-        "-Q",
-        queue,
-        "-c",
-        str(threads),
-        "-n",
-        f"{queue}@%h",
-        "--loglevel",
-        "INFO",
-    ]
+    celery = [sys.executable, "-m", "celery", "-A", "workers.celery_app", "worker", "--loglevel", "INFO"]
+    alone = ["--without-mingle", "--without-gossip"]  # workers need not know each other; a second is saved
+    return [*celery, *alone, "-P", "threads", "-Q", queue, "-c", str(threads), "-n", f"{queue}@%h"]
 
 
 def _program(
