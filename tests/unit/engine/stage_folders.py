@@ -15,7 +15,7 @@ from deft_engine.events import read_events
 from deft_engine.run import StopRequest, execute
 from deft_engine.types import Message, Response, Sample
 
-WORDS = "river stone cloud paper green seven apple table winter music garden yellow".split()
+WORDS = ("river", "stone", "cloud", "paper", "green", "seven", "apple", "table", "winter", "music")
 UNREPEATABLE = {"tokens_per_second"}  # the one metric that depends on the clock
 
 
@@ -64,8 +64,9 @@ def make_stage(folder: Path, stage: str, spec: Spec, samples: list[Sample], **in
 
 def run_stage(folder: Path, attempt: int = 1, stop: StopRequest | None = None) -> int:
     """Run the stage in this process; returns its exit status."""
-    set_attempt(folder, attempt)
-    return execute(folder, stop or StopRequest())
+    request = json.loads((folder / "stage.json").read_bytes())
+    (folder / "stage.json").write_text(json.dumps({**request, "attempt": attempt}))
+    return execute(folder, StopRequest() if stop is None else stop)
 
 
 def run_stage_process(folder: Path, sabotage: str) -> subprocess.CompletedProcess[str]:
@@ -78,12 +79,6 @@ def run_stage_process(folder: Path, sabotage: str) -> subprocess.CompletedProces
         timeout=120,
         check=False,
     )
-
-
-def set_attempt(folder: Path, attempt: int) -> None:
-    """Make the next run attempt ``attempt``."""
-    request = json.loads((folder / "stage.json").read_bytes())
-    (folder / "stage.json").write_text(json.dumps({**request, "attempt": attempt}))
 
 
 def result_of(folder: Path) -> dict[str, Any]:
