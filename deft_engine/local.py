@@ -153,7 +153,7 @@ def _run_stage(stage: str, folder: Path, attempt: int, stop: StopRequest, displa
     if process.returncode == EXIT_SUCCEEDED:
         display.finish("succeeded", seconds)
         return
-    if process.returncode == EXIT_INTERRUPTED:
+    if process.returncode == EXIT_INTERRUPTED or (stop and process.returncode == -signal.SIGTERM):
         display.finish("stopped", seconds)
         raise Interrupted("stopped on request")
     display.finish("failed", seconds)

@@ -65,6 +65,8 @@ class TextReport:
                 self._say(f"levels {counts}")
             if entry["stage"] == "evaluate":
                 self._console.print(_results_table(entry["result"]))
+                for name, score in entry["result"]["total"].items():
+                    self._say(f"{name}: {score['signature']}")
         for warning in _warnings(manifest):
             self._console.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
         names = sorted({name.split("/")[0] + ("/" if "/" in name else "") for name in manifest["artifacts"]})
@@ -91,13 +93,9 @@ class TextReport:
 
 
 def _results_table(results: dict[str, Any]) -> Table:
-    """Figures by subset and in total; the signatures stand below."""
-    figures = list(results["total"])
-    signatures = "\n".join(f"{name}: {score['signature']}" for name, score in results["total"].items())
-    table = Table(caption=signatures, caption_justify="left")
-    table.add_column("subset")
-    table.add_column("n", justify="right")
-    for name in figures:
+    """Figures by subset and in total."""
+    table = Table("subset")
+    for name in ("n", *results["total"]):
         table.add_column(name, justify="right")
     for subset, scores in [*results["subsets"].items(), ("Total", results["total"])]:
         values = [f"{s['value']:.2f}" if s["value"] is not None else s["reason"] for s in scores.values()]

@@ -13,7 +13,7 @@ from deft_engine.evaluators.rated import NO_SAMPLES, Rated, no_value
 from deft_engine.types import Score
 
 _ORDERS = (1, 2, 3, 4)
-_PRO_CHAR = "bleu|pro-char|tok:char|order:4|smooth:none|sentence mean|v:1"
+_PRO_CHAR = "bleu|pro-char|tok:char|order:4|smooth:none|avg:sentences|v:1"
 
 
 class Bleu(Spec):
