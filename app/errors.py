@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -15,12 +16,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from app.validation import field_errors
-from deft_engine.errors import DataError, DeftError, ModelError, ResourceError, SpecError
+from deft_engine.errors import DataError, DeftError, DiskFull, ModelError, ResourceError, SpecError
+from deft_engine.faults import fault_detail, fault_pointer
 
 log = structlog.get_logger()
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 class FieldError(BaseModel):
@@ -126,6 +129,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(OperationalError, _on_database_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(OSError, _on_os_error)
 
 
 def unexpected_response(request_id: str) -> Response:
@@ -174,8 +178,18 @@ def _on_invalid_request(request: Request, error: Exception) -> Response:
     found = error.errors()
     if found and found[0]["type"] == "json_invalid":
         return _malformed_json(found[0], error.body).response(request_id_of(request))
-    errors = [FieldError(**fields) for fields in field_errors(found, error.body)]
-    return invalid_request(errors).response(request_id_of(request))
+    if isinstance(error.body, bytes):
+        detail = "the body is not sent as JSON; set the header Content-Type: application/json"
+        faults = [FieldError(pointer="", code="content_type", detail=detail)]
+    else:
+        faults = [_field_error(fault, error.body) for fault in found]
+    return invalid_request(faults).response(request_id_of(request))
+
+
+def _field_error(fault: Mapping[str, Any], body: Any) -> FieldError:
+    source, *path = fault["loc"]
+    pointer = fault_pointer(path, body, fault) if source == "body" else "/".join(map(str, path))
+    return FieldError(pointer=pointer, code=str(fault["type"]), detail=fault_detail(fault))
 
 
 def _malformed_json(found: Mapping[str, Any], body: Any) -> Problem:
@@ -196,6 +210,16 @@ def _on_database_error(request: Request, error: Exception) -> Response:
         headers={"Retry-After": "5"},
     )
     return problem.response(request_id_of(request))
+
+
+def _on_os_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, OSError) or error.errno not in _DISK_FULL:
+        raise error
+    full = DiskFull(
+        f"the server's disk is full or read-only: {error.strerror}",
+        hint="free some space in DEFT's home and send the request again; what is stored is unharmed",
+    )
+    return problem_of(full).response(request_id_of(request))
 
 
 def _on_disconnect(request: Request, error: Exception) -> Response:

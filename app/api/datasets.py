@@ -29,8 +29,8 @@ from app.idempotency import IdempotencyHeader, Once, created, once_for
 from app.ids import new_id
 from app.store import get_store
 from app.uploads import Upload, receive_upload
-from app.validation import field_errors
 from deft_engine.base import Name, Spec
+from deft_engine.faults import faults
 from deft_engine.plan import DatasetRef, External, plan_dataset
 from deft_engine.stages import DatasetFormat, ImportSpec
 from deft_engine.types import Level
@@ -318,9 +318,8 @@ def _fields(given: dict[str, Any]) -> UploadFields:
     try:
         return UploadFields.model_validate(given)
     except ValidationError as error:
-        found = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]
-        faults = [FieldError(**fields) for fields in field_errors(found, given)]
-        raise invalid_request(faults) from None
+        found = [FieldError(**fault._asdict()) for fault in faults(error.errors(), given)]
+        raise invalid_request(found) from None
 
 
 def _view_error(dataset: Dataset) -> DatasetError | None:
