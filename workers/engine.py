@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 
-_SECRET_PREFIXES = ("DEFT_", "PG", "CELERY_", "REDIS_")
+_SERVICE_PREFIXES = ("DEFT_", "PG", "CELERY_", "REDIS_")
+_LIMITS_PREFIX = "DEFT_MAX_"  # what an upload may cost to read
 
 
 class SupervisedEngine:
@@ -67,5 +68,9 @@ class SupervisedEngine:
 
 def engine_environment() -> dict[str, str]:
     """The worker's environment without what opens the service's database, broker and settings."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_SECRET_PREFIXES)}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(_LIMITS_PREFIX) or not name.startswith(_SERVICE_PREFIXES)
+    }
     return {**kept, "PYTHONUNBUFFERED": "1"}

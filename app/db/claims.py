@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from prometheus_client import Counter
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.db.events import announce_stage, storable
@@ -89,7 +89,7 @@ def claim(session: Session, run_id: str, *, worker: str, lease_seconds: float) -
         .where(
             StageRun.id == run_id,
             StageRun.status == StageStatus.READY,
-            func.coalesce(StageRun.not_before, "-infinity") <= func.clock_timestamp(),
+            or_(StageRun.not_before.is_(None), StageRun.not_before <= func.clock_timestamp()),
         )
         .values(
             status=StageStatus.RUNNING,
