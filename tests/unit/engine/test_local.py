@@ -4,12 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from deft_client.demo_data import write_jsonl
 from deft_engine import stage_process
+from deft_engine.events import read_events
 from deft_engine.local import run_job
-from deft_engine.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED, StopRequest
+from deft_engine.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED, StageRequest, StopRequest
+from deft_engine.stages import ImportSpec
 
 GRADE = "kind: grade\ndataset: {data}\nmodel: {{base: tiny}}\ndeft: {{a: 20, grader: {{name: scores}}}}\n"
 ALIGN = """
@@ -18,7 +21,7 @@ dataset: {data}
 preset: deft-dpo
 model: {{base: tiny}}
 deft: {{a: 20, grader: {{name: scores}}}}
-training: {{max_steps: {steps}, learning_rate: 1.0e-4, checkpoint_every: 1}}
+training: {{max_steps: 2, learning_rate: 1.0e-4}}
 evaluation: {{samples: 4, max_new_tokens: 4}}
 """
 
@@ -165,27 +168,89 @@ def test_a_stop_reaches_the_stage_s_process(
     assert json.loads(capsys.readouterr().out)["status"] == "interrupted"
 
 
-def test_a_grade_job_is_byte_equal_elsewhere_and_reused_at_home(
-    spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_stage_ends_with_its_parent(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "demo.jsonl", 20_000, seed=1)
+    folder = tmp_path / "import"
+    folder.mkdir()
+    request = StageRequest(
+        stage="import",
+        fingerprint="f",
+        spec=ImportSpec().model_dump(mode="json"),
+        inputs={"upload": str(tmp_path / "demo.jsonl")},
+        input_ids={"upload": "u"},
+    )
+    (folder / "stage.json").write_text(request.model_dump_json())
+    code = (
+        "import sys; from pathlib import Path; from deft_engine import stage_process\n"
+        "print(stage_process.start(Path(sys.argv[1])).pid, flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    child.wait(timeout=60)
+    events = [event for _, event in read_events(folder / "events-1.jsonl", 0)]
+    assert events[-1]["message"] == "stopped on request"
+    assert not (folder / "manifest.json").exists()
+
+
+@pytest.fixture(scope="module")
+def aligned(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole align job with ``tiny``: some 30 s."""
+    folder = tmp_path_factory.mktemp("aligned")
+    (folder / "spec.yaml").write_text(ALIGN.format(data=data))
+    assert run_job(folder / "spec.yaml", folder / "out", StopRequest(), as_json=False) == EXIT_SUCCEEDED
+    return folder / "out"
+
+
+def test_an_align_job_leaves_every_artifact_under_its_name(aligned: Path) -> None:
+    manifest = json.loads((aligned / "manifest.json").read_bytes())
+    assert [stage["stage"] for stage in manifest["stages"]] == [
+        "import", "score", "grade", "distribution", "reference", "train", "generate", "evaluate",
+    ]  # fmt: skip
+    names = {
+        "scores.parquet",
+        "levels.parquet",
+        "qdiff.safetensors",
+        "model",
+        "generations.jsonl",
+        "results.json",
+    }
+    assert all((aligned / name).is_symlink() and (aligned / name).exists() for name in names)
+    assert names - {"model"} <= set(manifest["artifacts"])
+    assert "model/model.safetensors" in manifest["artifacts"]
+    assert manifest["spec"]["preset"] == "deft-dpo"
+    results = json.loads((aligned / "results.json").read_bytes())
+    assert results["total"]["bleu"]["n"] == 4
+    assert any("evaluated on the training data" in warning for warning in results["warnings"])
+
+
+def test_the_same_job_again_starts_no_process(
+    aligned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stage_process, "start", lambda folder: pytest.fail(f"{folder} ran again"))
+    status, told = _run(aligned.parent / "spec.yaml", aligned, capsys)
+    assert status == EXIT_SUCCEEDED
+    assert told["status"] == "succeeded"
+
+
+def test_another_job_in_the_folder_reuses_what_is_equal_and_drops_old_links(
+    aligned: Path, data: Path, spec: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stage_process, "start", lambda folder: pytest.fail(f"{folder} ran again"))
+    spec.write_text(GRADE.format(data=data))
+    assert _run(spec, aligned, capsys)[0] == EXIT_SUCCEEDED
+    assert (aligned / "levels.parquet").exists()
+    assert not (aligned / "model").is_symlink()
+    assert _run(aligned.parent / "spec.yaml", aligned, capsys)[0] == EXIT_SUCCEEDED
+    assert (aligned / "model" / "config.json").is_file()
+
+
+def test_grading_is_byte_equal_elsewhere(
+    aligned: Path, data: Path, spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec.write_text(GRADE.format(data=data))
-    here, there = tmp_path / "here", tmp_path / "there"
-    for out in (here, there):
-        assert _run(spec, out, capsys)[0] == EXIT_SUCCEEDED
+    assert _run(spec, tmp_path / "there", capsys)[0] == EXIT_SUCCEEDED
     for name in ("scores.parquet", "levels.parquet", "qdiff.safetensors"):
-        assert (here / name).is_symlink()
-        assert (here / name).read_bytes() == (there / name).read_bytes()
-    manifest = json.loads((here / "manifest.json").read_bytes())
-    assert [stage["stage"] for stage in manifest["stages"]] == ["import", "score", "grade", "distribution"]
-    assert manifest["spec"]["deft"]["a"] == 20
-    assert set(manifest["artifacts"]) == {
-        "scores.parquet", "levels.parquet", "grading.json", "qdiff.safetensors", "qdiff_tokens.json",
-    }  # fmt: skip
-    spec.write_text(GRADE.format(data=data).replace("a: 20", "a: 30"))
-    assert run_job(spec, here, StopRequest(), as_json=True) == EXIT_SUCCEEDED
-    told = capsys.readouterr()
-    states = [line.split("] ")[1].split(" in ")[0] for line in told.err.splitlines()]
-    assert states[:2] == ["import: reused", "score: reused"]
-    assert states[2] == "grade: succeeded"
-    assert (here / "levels.parquet").read_bytes() != (there / "levels.parquet").read_bytes()
-    assert len(list((here / "stages").glob("grade-*/events-*.jsonl"))) == 2
+        assert (aligned / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
