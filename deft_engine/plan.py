@@ -287,7 +287,7 @@ def _plan_evaluation(
         )
         inputs["reward_model"] = reward_model
         evaluators.append(Reward())
-        if reward_model == grader_model:
+        if grader_model is not None and reward_model.identity == grader_model.identity:
             warnings.append(
                 "the reward model that graded the data also evaluates the result (r_eval is r_train); "
                 "the reward figures flatter the model: name another evaluation.reward_model"

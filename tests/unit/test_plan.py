@@ -1,0 +1,221 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from deft_engine.errors import SpecError
+from deft_engine.plan import DatasetRef, External, Made, Plan, plan_dataset, plan_job, plan_stage
+from deft_engine.specs import job_spec_adapter
+from deft_engine.stages import STAGES, GradeSpec, ImportSpec, Queue
+
+ALIGN: dict[str, Any] = {
+    "kind": "align",
+    "dataset": "train",
+    "eval_dataset": "test",
+    "model": {"base": "base"},
+    "method": {"name": "dpo"},
+    "deft": {"grader": {"name": "reward_model", "model": "judge"}},
+    "evaluation": {"reward_model": "other-judge"},
+}
+
+
+class Names:
+    """A resolver whose names stand for contents."""
+
+    def __init__(self, **contents: str) -> None:
+        self.contents = contents
+        self.pointers: list[str] = []
+
+    def _external(self, name: str, pointer: str) -> External:
+        self.pointers.append(pointer)
+        return External(f"path:/{name}", self.contents.get(name, f"digest of {name}"))
+
+    def dataset(self, name: str, pointer: str) -> DatasetRef:
+        return DatasetRef(self._external(name, pointer), ImportSpec())
+
+    def model(self, name: str, revision: str | None, pointer: str) -> External:
+        return self._external(name, pointer)
+
+
+def _plan(names: Names | None = None, **changes: Any) -> Plan:
+    return plan_job(job_spec_adapter.validate_python(ALIGN | changes), names or Names())
+
+
+def _by_stage(plan: Plan) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for stage in plan.stages:
+        found.setdefault(stage.stage, []).append(stage.fingerprint)
+    return found
+
+
+def test_an_align_job_has_its_stages_in_an_order_that_can_run() -> None:
+    plan = _plan()
+    assert [stage.stage for stage in plan.stages] == [
+        "import", "score", "grade", "distribution", "reference", "train", "import", "generate", "evaluate",
+    ]  # fmt: skip
+    made: set[str] = set()
+    for stage in plan.stages:
+        for source in stage.inputs.values():
+            assert isinstance(source, External) or source.fingerprint in made
+            if isinstance(source, Made):
+                maker = next(s.stage for s in plan.stages if s.fingerprint == source.fingerprint)
+                assert source.output in STAGES[maker].outputs
+        made.add(stage.fingerprint)
+
+
+def test_the_same_spec_has_the_same_fingerprints() -> None:
+    assert _by_stage(_plan()) == _by_stage(_plan(name="another name for people"))
+
+
+def test_another_method_runs_no_second_score() -> None:
+    dpo, sft = _by_stage(_plan()), _by_stage(_plan(method={"name": "sft"}))
+    for stage in ("import", "score", "grade", "distribution"):
+        assert dpo[stage] == sft[stage]
+    assert dpo["train"] != sft["train"]
+    assert "reference" not in sft
+
+
+def test_another_a_grades_again_without_scoring() -> None:
+    judge = ALIGN["deft"]["grader"]
+    first, second = (_by_stage(_plan(deft={"a": a, "grader": judge})) for a in (5, 6))
+    assert first["score"] == second["score"]
+    for stage in ("grade", "distribution", "reference", "train", "generate", "evaluate"):
+        assert first[stage] != second[stage]
+
+
+def test_other_thresholds_count_again_without_grading() -> None:
+    deft = ALIGN["deft"] | {"thresholds": {"a_positive": 0.7}}
+    first, second = _by_stage(_plan()), _by_stage(_plan(deft=deft))
+    assert first["grade"] == second["grade"]
+    assert first["distribution"] != second["distribution"]
+
+
+def test_other_generation_settings_train_nothing_again() -> None:
+    first = _by_stage(_plan())
+    second = _by_stage(_plan(evaluation={"reward_model": "other-judge", "max_new_tokens": 9}))
+    assert first["train"] == second["train"]
+    assert first["generate"] != second["generate"]
+
+
+def test_names_do_not_matter_but_contents_do() -> None:
+    renamed = _plan(
+        Names(**{"base2": "digest of base", "judge2": "digest of judge"}),
+        model={"base": "base2"},
+        deft={"grader": {"name": "reward_model", "model": "judge2"}},
+    )
+    assert _by_stage(renamed) == _by_stage(_plan())
+    changed = _by_stage(_plan(Names(judge="new weights")))
+    assert changed["score"] != _by_stage(_plan())["score"]
+    assert changed["import"] == _by_stage(_plan())["import"]
+
+
+def test_every_field_of_a_grade_spec_changes_its_fingerprint() -> None:
+    inputs: dict[str, Any] = {"samples": External("u", "s"), "scores": External("u", "r")}
+    specs = [
+        GradeSpec(a=1, c=2, rank_by="auto"),
+        GradeSpec(a=2, c=2, rank_by="auto"),
+        GradeSpec(a=1, c=3, rank_by="auto"),
+        GradeSpec(a=1, c=2, rank_by="reward"),
+    ]
+    assert len({plan_stage("grade", spec, inputs).fingerprint for spec in specs}) == len(specs)
+
+
+def test_a_new_version_of_a_stage_is_a_new_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _by_stage(_plan())
+    monkeypatch.setitem(STAGES, "score", replace(STAGES["score"], version=STAGES["score"].version + 1))
+    after = _by_stage(_plan())
+    assert before["score"] != after["score"]
+    assert before["import"] == after["import"]
+
+
+@pytest.mark.parametrize(
+    ("deft", "responses"),
+    [
+        ({}, "first"),
+        ({"rank_by": "annotation"}, "first"),
+        ({"rank_by": "reward"}, "all"),
+    ],
+)
+def test_only_needed_responses_are_scored(deft: dict[str, Any], responses: str) -> None:
+    plan = _plan(deft=ALIGN["deft"] | deft)
+    (score,) = [stage for stage in plan.stages if stage.stage == "score"]
+    assert score.spec["responses"] == responses
+    everything = _plan(deft={"grader": {"name": "reward_model", "model": "judge", "scope": "all"}} | deft)
+    (score,) = [stage for stage in everything.stages if stage.stage == "score"]
+    assert score.spec["responses"] == "all"
+
+
+def test_the_plain_method_grades_nothing() -> None:
+    plan = _plan(deft=None)
+    assert set(_by_stage(plan)) == {"import", "reference", "train", "generate", "evaluate"}
+    (train,) = [stage for stage in plan.stages if stage.stage == "train"]
+    assert train.inputs.keys() == {"samples", "model", "reference"}
+    assert train.spec["levels"] == []
+
+
+def test_an_omega_of_zero_needs_no_distribution_reward() -> None:
+    plan = _plan(deft=ALIGN["deft"] | {"omega": 0})
+    (train,) = [stage for stage in plan.stages if stage.stage == "train"]
+    assert train.spec["distribution_reward"] is None
+    assert "qdiff" not in train.inputs
+
+
+def test_one_dataset_for_training_and_evaluation_is_imported_once_and_warned_of() -> None:
+    plan = _plan(eval_dataset=None)
+    assert len(_by_stage(plan)["import"]) == 1
+    assert any("training data" in warning for warning in plan.warnings)
+    assert list(plan.stages[-1].spec["warnings"]) == plan.warnings
+
+
+def test_the_same_reward_model_in_both_places_is_warned_of() -> None:
+    for name in ("judge", "twin"):
+        plan = _plan(Names(twin="digest of judge"), evaluation={"reward_model": name})
+        assert any("r_eval is r_train" in warning for warning in plan.warnings)
+    assert not _plan().warnings
+    assert not _plan(deft=None).warnings
+
+
+def test_an_evaluation_of_nothing_is_refused() -> None:
+    with pytest.raises(SpecError) as caught:
+        _plan(evaluation={"bleu": False})
+    assert caught.value.pointer == "/evaluation"
+
+
+def test_names_are_resolved_with_their_place_in_the_spec() -> None:
+    names = Names()
+    _plan(names)
+    assert set(names.pointers) == {
+        "/dataset", "/eval_dataset", "/model/base", "/deft/grader/model", "/evaluation/reward_model",
+    }  # fmt: skip
+
+
+def test_work_without_a_model_never_waits_for_a_device() -> None:
+    queues = {stage.stage: stage.queue for stage in _plan(deft={"grader": {"name": "random"}}).stages}
+    assert queues["score"] == queues["grade"] == queues["distribution"] == Queue.CPU
+    assert queues["train"] == queues["generate"] == Queue.GPU
+    (score,) = [stage for stage in _plan().stages if stage.stage == "score"]
+    assert score.queue == Queue.GPU
+
+
+def test_wrong_inputs_are_a_bug_that_is_told() -> None:
+    with pytest.raises(ValueError, match="stage grade takes"):
+        plan_stage("grade", GradeSpec(a=1, c=1, rank_by="auto"), {"samples": External("u", "s")})
+
+
+def test_an_upload_read_otherwise_is_another_dataset() -> None:
+    upload = External("upload:1", "1")
+    read = [plan_dataset(DatasetRef(upload, ImportSpec(format=f))) for f in ("auto", "ranked")]
+    assert read[0].fingerprint != read[1].fingerprint
+
+
+def test_reward_model_and_evaluate_jobs_have_their_stages() -> None:
+    reward = plan_job(
+        job_spec_adapter.validate_python({"kind": "reward_model", "dataset": "d", "model": {"base": "b"}}),
+        Names(),
+    )
+    assert [stage.stage for stage in reward.stages] == ["import", "train_reward"]
+    evaluate = plan_job(
+        job_spec_adapter.validate_python({"kind": "evaluate", "eval_dataset": "d", "model": {"base": "b"}}),
+        Names(),
+    )
+    assert [stage.stage for stage in evaluate.stages] == ["import", "generate", "evaluate"]
