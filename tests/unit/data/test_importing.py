@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from deft_engine.data.samples import read_index, read_samples, write_samples
 from deft_engine.errors import DataError, DeftError, FormatError, Interrupted
 from deft_engine.run import StopRequest
 from deft_engine.types import Message, Response, Sample
-from tests.unit.data.conftest import Importer, jsonl
+from tests.unit.data.conftest import Imported, Importer, jsonl
 
 
 def pair(number: int, **fields: Any) -> dict[str, Any]:
@@ -212,3 +214,72 @@ def test_samples_are_read_from_any_position(tmp_path: Path) -> None:
     assert index.subsets == [sample.subset for sample in samples]
     lengths = [b - a for a, b in zip(index.offsets[:-1], index.offsets[1:], strict=True)]
     assert lengths == [len(sample.responses) for sample in samples]
+
+
+json_value = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+any_row = st.fixed_dictionaries(
+    {},
+    optional={
+        name: json_value | st.text(min_size=1, max_size=5) | st.lists(st.text(max_size=3), max_size=3)
+        for name in (
+            "id",
+            "subset",
+            "prompt",
+            "query",
+            "chosen",
+            "rejected",
+            "responses",
+            "scores",
+            "score_chosen",
+        )
+    },
+)
+any_line = (
+    st.binary(max_size=40)
+    | json_value.map(json.dumps).map(str.encode)
+    | any_row.map(lambda row: json.dumps(row).encode())
+)
+
+
+def imported_or_error(import_upload: Importer, content: bytes, named: str) -> Imported | DeftError:
+    try:
+        return import_upload(content, format=named)
+    except DeftError as error:
+        return error
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=st.lists(any_line, max_size=8), named=st.sampled_from(["auto", "hh_rlhf", "pairwise", "ranked"]))
+def test_whatever_is_uploaded_every_row_is_accounted_for(
+    lines: list[bytes], named: str, import_upload: Importer
+) -> None:
+    result = imported_or_error(import_upload, b"\n".join(lines), named)
+    if isinstance(result, DeftError):
+        assert result.message.startswith(("line ", "the file has no rows"))
+        return
+    assert result.summary["rows"] == len(result.samples) + len(result.ledger)
+    places = sorted([sample.line for sample in result.samples] + [entry["line"] for entry in result.ledger])
+    assert places == sorted(set(places))
+    assert all(len(sample.responses) >= 2 for sample in result.samples)
+
+
+def test_the_examples_of_the_documentation_are_read_as_it_says(import_upload: Importer) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "formats.md").read_text()
+    examples = page.split("```json\n")[1].split("```")[0].splitlines()
+    results = [import_upload(line.encode()) for line in examples]
+    assert [result.summary["format"] for result in results] == ["hh_rlhf", *["pairwise"] * 2, *["ranked"] * 2]
+    for result in results:
+        (sample,) = result.samples
+        assert sample.prompt == (Message("user", "Hi"),)
+        assert (sample.chosen.text, sample.rejected.text) == ("Hello!", "No.")
+    codes = {code for _, code in BAD_LINES} | {
+        "line_too_long",
+        "too_few_responses",
+        "no_shared_prompt",
+        "unparseable_transcript",
+    }
+    assert all(f"`{code}`" in page for code in codes)
