@@ -11,6 +11,7 @@ Kinds of event and their fields:
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -39,8 +40,11 @@ class EventWriter:
     """Appends events to a file; each line is flushed, so that a killed process loses none it reported."""
 
     def __init__(self, path: Path) -> None:
-        self._seq = sum(1 for _ in read_events(path, 0)) if path.exists() else 0
+        self._seq, whole = 0, 0
         self._file = path.open("ab", buffering=0)
+        for whole, event in read_events(path, 0):  # noqa: B007
+            self._seq = event["seq"]
+        self._file.truncate(whole)  # a line that a killed process did not finish
 
     def progress(self, step: int, total: int | None) -> None:
         """How far the stage is."""
@@ -76,7 +80,11 @@ class EventWriter:
     def _write(self, kind: str, fields: dict[str, Any]) -> None:
         self._seq += 1
         event = {"seq": self._seq, "time": datetime.now(UTC).isoformat(), "type": kind, **fields}
-        self._file.write(json.dumps(event, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        line = json.dumps(event, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        start = self._file.seek(0, os.SEEK_END)
+        if self._file.write(line) != len(line):
+            self._file.truncate(start)  # no half a line before the next one
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
 
 
 def read_events(path: Path, offset: int) -> Iterator[tuple[int, dict[str, Any]]]:
