@@ -12,7 +12,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
@@ -150,8 +149,10 @@ def _target_logps(hidden: Tensor, target_ids: Tensor, head: nn.Module) -> Tensor
 
 
 def _chunk_logps(hidden: Tensor, target_ids: Tensor, head: nn.Module) -> Tensor:
+    # Not log_softmax: in float32 over 49,152 tokens its errors have one sign, and the sum over 500 tokens was
+    # off by 1.8e-3 where this was off by 3e-5 (against float64).
     logits = _at_least_float32(head(hidden))  # [rows, vocab]
-    return -cross_entropy(logits, target_ids, reduction="none")
+    return logits.gather(1, target_ids[:, None]).squeeze(1) - logits.logsumexp(dim=-1)
 
 
 def _score(head: nn.Module, states: Tensor) -> Tensor:

@@ -152,6 +152,18 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_equal_in_value_and_gradient(model, ranked_logps(model, batch).policy, whole, 1e-12)
 
 
+def test_float32_stays_near_float64_over_a_large_vocabulary() -> None:
+    head = torch.nn.Linear(16, 50_000, bias=False)
+    with torch.no_grad():
+        hidden = torch.randn(300, 16, generator=torch.Generator().manual_seed(1)) * 5
+        head.weight.copy_(torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(2)))
+        targets = torch.arange(300) * 150
+        logits = head(hidden)
+        exact = torch.log_softmax(logits.double(), dim=-1)[torch.arange(300), targets].sum()
+        ours = module._target_logps(hidden, targets, head).double().sum()
+    assert ours.item() == pytest.approx(exact.item(), abs=5e-4)
+
+
 def test_log_probabilities_are_float32_under_bfloat16() -> None:
     model = random_policy("llama", torch.bfloat16)
     logps = ranked_logps(model, collate([sample(4, 7, 3)]))

@@ -102,7 +102,7 @@ def test_a_new_reward_model_pools_by_length_before_and_after_saving(tmp_path: Pa
 def test_lora_starts_as_the_model_and_is_merged_when_saved(
     tmp_path: Path, targets: tuple[str, ...] | str
 ) -> None:
-    spec = LoraSpec(r=4, target_modules=targets)  # type: ignore[arg-type]
+    spec = LoraSpec(r=4, target_modules=targets)
     plain = ranked_logps(load_policy(TINY, "float32"), BATCH).policy
     wrapped = add_lora(load_policy(TINY, "float32"), spec)
     torch.testing.assert_close(ranked_logps(wrapped, BATCH).policy, plain)

@@ -154,9 +154,7 @@ def reward_model(tmp_path: Path) -> str:
 def test_scores_are_the_reward_models(
     tmp_path: Path, events: EventWriter, reward_model: str, responses: str
 ) -> None:
-    scores = list(
-        score_samples(reward_model, SAMPLES, responses, 128, events, StopRequest(), tmp_path)  # type: ignore[arg-type]
-    )
+    scores = list(score_samples(reward_model, SAMPLES, responses, 128, events, StopRequest(), tmp_path))
     tokenizer, model = load_tokenizer(TINY), load_reward_model(reward_model, "float32")
     assert len(scores) == len(SAMPLES)
     for sample, row in zip(SAMPLES, scores, strict=True):

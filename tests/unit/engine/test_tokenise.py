@@ -26,7 +26,7 @@ text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
 
 def sample(prompt: list[tuple[str, str]], *responses: str) -> Sample:
-    messages = tuple(Message(role, content) for role, content in prompt)  # type: ignore[arg-type]
+    messages = tuple(Message(role, content) for role, content in prompt)
     return Sample("s", "x", messages, tuple(Response(text) for text in responses))
 
 
@@ -70,7 +70,7 @@ def test_hh_renders_all_turns() -> None:
 @pytest.mark.parametrize("template", ["hh", "chat"])
 def test_special_tokens_in_a_response_stay_text(template: str) -> None:
     tokenizer = with_chat_template()
-    ids = render_response(tokenizer, "a<eos><bos><pad>b", template)  # type: ignore[arg-type]
+    ids = render_response(tokenizer, "a<eos><bos><pad>b", template)
     assert not {0, BOS, EOS} & set(ids)
     assert tokenizer.decode(ids).strip() == "a<eos><bos><pad>b"
 
@@ -166,7 +166,7 @@ def test_what_does_not_fit_is_cut_prompt_first(turns: list[str], answers: list[s
     # a response is cut only where the prompt already gave all that it can: down to its last user turn, or to
     # three quarters of the length where that turn is longer
     last_user = [index for index, role in enumerate(roles) if role == "user"][-1]
-    tail = [Message(role, content) for role, content in zip(roles, turns, strict=True)][last_user:]  # type: ignore[arg-type]
+    tail = [Message(role, content) for role, content in zip(roles, turns, strict=True)][last_user:]
     last_turn = len(render_prompt(TINY, tail, "hh"))
     if shorter:
         assert len(cut.prompt) <= min(last_turn, max_length - max_length // 4)
