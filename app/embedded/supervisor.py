@@ -57,6 +57,7 @@ class Supervisor:
         self._record = record
         self._signals = signals
         self._children: list[Child] = []
+        self._not_ours = {process.pid for process in psutil.Process().children()}
         adopt_orphans()
 
     def start(self, child: Child) -> None:
@@ -111,7 +112,7 @@ class Supervisor:
             for child in ending:
                 if child.process is not None:
                     end(child.process, child.grace_seconds, self._signals.hurried)
-        _kill(psutil.Process().children(recursive=True))
+        _kill([left for process in self._processes() for left in _family(process)])
         self._reap_orphans()
         self._record.unlink(missing_ok=True)
 
@@ -141,12 +142,16 @@ class Supervisor:
             return
         self._write_record()
 
+    def _processes(self) -> list[psutil.Process]:
+        """This process's children since the supervisor was made: those it watches and adopted orphans."""
+        return [child for child in psutil.Process().children() if child.pid not in self._not_ours]
+
     def _reap_orphans(self) -> None:
         """Take the status of ended grandchildren that we adopted; nobody else will."""
-        ours = {child.process.pid for child in self._children if child.process}
-        for process in psutil.Process().children():
+        watched = {child.process.pid for child in self._children if child.process}
+        for process in self._processes():
             with suppress(psutil.Error, ChildProcessError):
-                if process.pid not in ours and process.status() == psutil.STATUS_ZOMBIE:
+                if process.pid not in watched and process.status() == psutil.STATUS_ZOMBIE:
                     os.waitpid(process.pid, os.WNOHANG)
 
     def _write_record(self) -> None:
@@ -169,7 +174,7 @@ def end_recorded(record: Path) -> None:
             process = psutil.Process(entry["pid"])
             if abs(process.create_time() - entry["started"]) < _SAME_START_SECONDS:
                 log.warning("%s (pid %s) is left from an earlier run: killing it", entry["name"], process.pid)
-                left += [*process.children(recursive=True), process]
+                left += _family(process)
     _kill(left)
     record.unlink()
 
@@ -182,6 +187,12 @@ def write_whole(path: Path, text: str) -> None:
     with open(descriptor, "w") as file:
         file.write(text)
     partial.replace(path)
+
+
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return [*process.children(recursive=True), process]
+    return []
 
 
 def _kill(processes: list[psutil.Process]) -> None:

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from app.embedded.account import ROOTS_PLACE, place_for, server_account
+from app.embedded.account import ROOTS_PLACE, open_to, place_for, server_account
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.process import Account, EmbeddedError
 
@@ -149,6 +149,17 @@ def test_below_a_private_folder_of_root_the_data_lies_elsewhere(home: Path) -> N
     finally:
         server.remove()
     assert not server.place.exists()
+
+
+@as_root
+def test_a_private_home_lets_the_server_pass_and_nobody_else(home: Path) -> None:
+    home.chmod(0o700)
+    account = server_account()
+    open_to(home, account)
+    assert home.stat().st_mode & 0o777 == 0o710
+    with EmbeddedPostgres(home / "postgres") as server:
+        assert server.place == home / "postgres"
+        assert execute(server.url, "SELECT 1") == [(1,)]
 
 
 @as_root

@@ -156,6 +156,16 @@ def test_grandchildren_whose_parent_was_killed_do_not_outlive_the_stop(
     assert not psutil.pid_exists(grandchild.pid)
 
 
+def test_children_that_the_process_had_before_are_spared(home: Path, signals: Signals) -> None:
+    before = subprocess.Popen([sys.executable, "-c", SLEEPER], stdout=subprocess.DEVNULL)
+    try:
+        Supervisor(home / "processes.json", signals).stop()
+        assert before.poll() is None
+    finally:
+        before.kill()
+        before.wait()
+
+
 def test_recorded_processes_of_an_earlier_run_are_killed_and_strangers_spared(home: Path) -> None:
     left = subprocess.Popen([sys.executable, "-c", SLEEPER], stdout=subprocess.DEVNULL)
     stranger = subprocess.Popen([sys.executable, "-c", SLEEPER], stdout=subprocess.DEVNULL)
