@@ -55,7 +55,7 @@ def run(context: StageContext[GradeSpec]) -> dict[str, Any]:
     return {
         "levels": _count(levels),
         "subsets": {
-            name: {level: sum(histogram["counts"][level]) for level in Level}
+            name: {level.value: sum(histogram["counts"][level.value]) for level in Level}
             for name, histogram in histograms.items()
         },
         "disagreement": disagreement(table),

@@ -37,24 +37,24 @@ def run(context: StageContext[ImportSpec]) -> dict[str, Any]:
     """
     limits = ReadLimits.from_environment()
     upload = context.path("upload")
-    with UploadReader(upload, limits) as reader:
-        name = context.spec.format if context.spec.format != "auto" else _tell_format(upload, limits)
-        importer = _Importer(name, context.spec.subset or DEFAULT_SUBSET, limits)
-        summary = _Summary(name)
-        with (
-            SampleWriter(context.out / "samples.parquet") as samples,
-            (context.out / "ledger.jsonl").open("wb") as ledger,
-        ):
-            for outcome in importer.outcomes(reader):
-                if isinstance(outcome, Sample):
-                    samples.write(outcome)
-                else:
-                    _write_rejection(ledger, outcome)
-                summary.count(outcome)
-                if summary.rows % _REPORT_EVERY == 0:
-                    context.stop.check()
-                    context.events.progress(reader.bytes_read, reader.total_bytes)
-        context.events.progress(reader.total_bytes, reader.total_bytes)
+    name = context.spec.format if context.spec.format != "auto" else _tell_format(upload, limits)
+    importer = _Importer(name, context.spec.subset or DEFAULT_SUBSET, limits)
+    summary = _Summary(name)
+    with (
+        UploadReader(upload, limits) as reader,
+        SampleWriter(context.out / "samples.parquet") as samples,
+        (context.out / "ledger.jsonl").open("wb") as ledger,
+    ):
+        for outcome in importer.outcomes(reader):
+            if isinstance(outcome, Sample):
+                samples.write(outcome)
+            else:
+                _write_rejection(ledger, outcome)
+            summary.count(outcome)
+            if summary.rows % _REPORT_EVERY == 0:
+                context.stop.check()
+                context.events.progress(reader.bytes_read, reader.total_bytes)
+    context.events.progress(reader.total_bytes, reader.total_bytes)
     summary.require_samples()
     if summary.rejected:
         context.events.log(
