@@ -22,6 +22,7 @@ kinds, best first by score. Row i depends on the seed and i alone: fewer rows ar
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 from collections.abc import Iterable, Iterator
@@ -329,3 +330,17 @@ def _rank(answers: list[Answer], rng: random.Random) -> list[dict[str, Any]]:
         for answer in chosen
     ]
     return sorted(scored, key=lambda response: -response["score"])
+
+
+def main() -> None:
+    """``python -m deft_client.demo_data FILE``: write the demo's data to a file."""
+    parser = argparse.ArgumentParser(prog="python -m deft_client.demo_data", description=main.__doc__)
+    parser.add_argument("file", type=Path, help="JSONL file to write")
+    parser.add_argument("--samples", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=42)
+    parsed = parser.parse_args()
+    write_jsonl(parsed.file, parsed.samples, parsed.seed)
+
+
+if __name__ == "__main__":
+    main()
