@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Not compiled ahead: a third of the installation's time, and most modules are never imported.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 # CPU-only wheels: make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 
