@@ -80,6 +80,7 @@ reward = st.sampled_from([0.0, 0.05, 0.1, 0.2, 0.5, 0.8, 0.85, 0.9, 0.95, 1.0]) 
 graded = st.lists(st.tuples(st.lists(reward, min_size=2, max_size=6), st.sampled_from("ABC")), min_size=1)
 
 
+@settings(deadline=None)
 @given(graded, st.sampled_from(["auto", "annotation", "reward"]), st.booleans())
 def test_responses_are_selected_as_the_paper_says(
     samples: list[tuple[list[float | None], str]], rank_by: Any, custom: bool
@@ -125,6 +126,7 @@ def test_pairs_in_annotated_order_need_no_reward() -> None:
             select_responses(table(missing), np.array(["A", "C"]), Thresholds(), rank_by)  # type: ignore[arg-type]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 10**7), min_size=2, max_size=200),
     st.lists(st.integers(0, 10**7), min_size=2, max_size=200),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deft_engine import grading
@@ -55,6 +55,7 @@ def test_a_small_subset_gives_level_a_the_preference() -> None:
 percent = st.decimals(min_value=0, max_value=50, places=3, allow_nan=False)
 
 
+@settings(deadline=None)
 @given(scores=st.lists(st.integers(-3, 3), min_size=1, max_size=40), a=percent, c=percent)
 def test_levels_are_cut_from_the_sorted_scores(scores: list[int], a: Decimal, c: Decimal) -> None:
     """Against the rule in words: sort descending, ties by position, take the ends."""
@@ -162,6 +163,7 @@ def test_scores_of_another_dataset_are_refused(tmp_path: Path) -> None:
         run_grade(tmp_path, GradeSpec(a=1, c=1, rank_by="auto"))
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.none() | st.floats(-5, 5), min_size=2, max_size=4), min_size=1, max_size=8))
 def test_scores_survive_the_file(tmp_path_factory: pytest.TempPathFactory, rewards: list[Any]) -> None:
     folder = tmp_path_factory.mktemp("scores")

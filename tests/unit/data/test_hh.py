@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deft_engine.data import hh
@@ -116,6 +116,7 @@ def test_unusable_transcripts(chosen: str, rejected: str, code: str) -> None:
 content = st.text().filter(lambda text: "\n\nHuman:" not in text and "\n\nAssistant:" not in text)
 
 
+@settings(deadline=None)
 @given(
     turns=st.lists(st.tuples(content, content), min_size=0, max_size=3),
     question=content,
