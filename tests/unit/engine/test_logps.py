@@ -154,14 +154,14 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_float32_stays_near_float64_over_a_large_vocabulary() -> None:
     head = torch.nn.Linear(16, 50_000, bias=False)
-    with torch.no_grad():
-        hidden = torch.randn(300, 16, generator=torch.Generator().manual_seed(1)) * 5
+    with torch.no_grad():  # logits of standard deviation 5, as a language model's; log_softmax is off by 1e-3
+        hidden = torch.randn(300, 16, generator=torch.Generator().manual_seed(1)) * 1.25
         head.weight.copy_(torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(2)))
         targets = torch.arange(300) * 150
         logits = head(hidden)
         exact = torch.log_softmax(logits.double(), dim=-1)[torch.arange(300), targets].sum()
         ours = module._target_logps(hidden, targets, head).double().sum()
-    assert ours.item() == pytest.approx(exact.item(), abs=5e-4)
+    assert ours.item() == pytest.approx(exact.item(), abs=3e-4)
 
 
 def test_log_probabilities_are_float32_under_bfloat16() -> None:
