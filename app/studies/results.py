@@ -88,12 +88,17 @@ def subset_sizes(session: Session, study_id: str) -> dict[str, int]:
 
 def study_warnings(session: Session, study: Study) -> list[str]:
     """What a reader of the study must know about its sample."""
-    warnings = [
-        f"subset {subset!r} has {size} prompts that both jobs answered; "
-        f"all are used, fewer than per_subset = {study.per_subset}"
+    warnings: list[str] = []
+    short = [
+        f"{subset} ({size})"
         for subset, size in subset_sizes(session, study.id).items()
         if size < study.per_subset
     ]
+    if short:
+        warnings.append(
+            f"fewer prompts than per_subset = {study.per_subset} were answered by both jobs, "
+            f"and all of them are used, in: {', '.join(short)}"
+        )
     equal = session.scalar(
         select(func.count())
         .select_from(StudyItem)

@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from app.api.dependencies import Transaction
 from app.api.studies import StudyId, find_study
 from app.auth import SESSION_COOKIE, start_web_session
-from app.db.models import Annotator, ApiKey, Role, WebSession
+from app.db.models import Annotator, ApiKey, Job, Role, WebSession
 from app.keys import hash_secret
 from app.settings import get_settings
 from app.studies.results import progress, results, study_warnings, subset_sizes
@@ -83,7 +83,6 @@ class Segment:
     name: str
     start: float
     length: float
-    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +109,7 @@ def view_study(study_id: StudyId, session: Transaction, cookie: SessionCookie = 
     return render(
         "study.html",
         study=study,
+        systems={"a": session.get_one(Job, study.a_job_id), "b": session.get_one(Job, study.b_job_id)},
         sizes=sizes,
         warnings=study_warnings(session, study),
         raters=raters,
@@ -126,7 +126,6 @@ def bar(name: str, outcome: Outcome) -> Bar:
     start = 0.0
     for part, rate in (("win", outcome.win), ("tie", outcome.tie), ("lose", outcome.lose)):
         if rate.share:
-            length = 100 * rate.share
-            segments.append(Segment(part, start, length, f"{length:.0f}%"))
-            start += length
+            segments.append(Segment(part, round(start, 3), round(100 * rate.share, 3)))
+            start += 100 * rate.share
     return Bar(name, outcome, tuple(segments))

@@ -306,6 +306,6 @@ def test_a_researcher_invites_and_reads_bars(
     total = table.get_by_role("row", name="total").first.get_by_role("cell").all_inner_texts()
     assert total[0] == "1"
     assert total[1].startswith(f"{winners['a']} ")
-    assert page.locator("svg.bar rect").count() == 5 + 3  # five bars, and a part in three of them
+    assert page.locator("svg.bar rect").count() == 5 + 3  # five bars, and one part in each of three
     assert page.get_by_label("harmless-base").count() == 0  # taken
     assert browser.console == []

@@ -35,7 +35,8 @@ def test_fewer_prompts_than_asked_are_all_used_with_a_warning(service: Service) 
     study = service.study({"harmless-base": 2, "helpful-base": 9}, per_subset=5)
     assert study["subsets"] == {"harmless-base": 2, "helpful-base": 5}
     [warning] = study["warnings"]
-    assert "'harmless-base' has 2 prompts" in warning
+    assert "per_subset = 5" in warning
+    assert warning.endswith("in: harmless-base (2)")
 
 
 def test_equal_answers_are_counted_in_a_warning(service: Service) -> None:
