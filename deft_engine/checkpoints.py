@@ -102,7 +102,7 @@ class Checkpoints:
             if is_full and isinstance(error, Exception):  # torch.save's own error does not say so
                 raise DiskFull(
                     f"the disk is full: the checkpoint of step {step} could not be written",
-                    hint="free some space in DEFT's home and resume the job; the checkpoint before is whole",
+                    hint="free some space in DEFT's home and send the job again; what is stored is unharmed",
                 ) from error
             raise
         building.rename(final)

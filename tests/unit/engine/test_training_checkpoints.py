@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from deft_engine.checkpoints import Checkpoints, RunIdentity
-from deft_engine.errors import CheckpointMismatch
+from deft_engine.errors import CheckpointMismatch, DiskFull
 from deft_engine.specs import TrainingSpec
 
 IDENTITY = RunIdentity.of(TrainingSpec())
@@ -48,6 +49,18 @@ def test_a_failed_save_leaves_the_one_before(tmp_path: Path) -> None:
     write(checkpoints, 1)
     with pytest.raises(OSError, match="no space"):
         write_half(checkpoints, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
+
+
+def test_a_full_disk_is_told_whatever_the_writer_raises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints(tmp_path, IDENTITY)
+    write(checkpoints, 1)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(DiskFull, match="step 2") as told:
+        write_half(checkpoints, 2)
+    assert told.value.hint
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
 
 
