@@ -26,7 +26,7 @@ from app.logging import RequestLog, configure_logging
 from app.openapi import describe
 from app.settings import get_settings
 from app.uploads import remove_leftovers
-from app.web import static_files, study_pages
+from app.web import pages, static_files, study_pages
 from app.web_security import BodyLimit, SecurityHeaders
 
 _UPLOAD_STALLS_AFTER = 3600.0  # seconds without a byte
@@ -43,6 +43,7 @@ _ROUTERS = (
     studies.router,
     static_files.router,
     study_pages.router,
+    pages.router,
 )
 
 
