@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from deft_engine.errors import DeftError, SpecError
 
@@ -94,7 +94,7 @@ class TextReport:
 
 def _results_table(results: dict[str, Any]) -> Table:
     """Figures by subset and in total."""
-    table = Table("subset")
+    table = Table(Column("subset", overflow="fold"))
     for name in ("n", *results["total"]):
         table.add_column(name, justify="right")
     for subset, scores in [*results["subsets"].items(), ("Total", results["total"])]:

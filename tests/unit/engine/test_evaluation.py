@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from nltk.translate.bleu_score import sentence_bleu
+from transformers import AutoModelForSequenceClassification
 
 from deft_engine.data.generations import write_generations
 from deft_engine.errors import DataError, ModelError
@@ -15,8 +17,10 @@ from deft_engine.evaluation import run
 from deft_engine.evaluators import EVALUATORS, Bleu, Length, Rated, Reward
 from deft_engine.evaluators.bleu import char_bleu
 from deft_engine.events import EventWriter, read_events
+from deft_engine.models import new_reward_model, save_model
 from deft_engine.run import StageContext, StopRequest
 from deft_engine.stages import EvaluateSpec
+from deft_engine.tokenizer import load_tokenizer
 from deft_engine.types import Generation, Message
 
 
@@ -155,3 +159,39 @@ def test_no_generations_is_an_error_with_a_remedy(tmp_path: Path) -> None:
 def test_a_reward_without_a_model_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="reward model is missing"):
         run(_context(tmp_path, EvaluateSpec(evaluators=(Reward(),)), [_generation("a", "b")]))
+
+
+def test_rewards_come_from_the_model_s_score_at_the_last_token(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer("builtin:tiny")
+    save_model(
+        new_reward_model("builtin:tiny", "float32"), tokenizer, tmp_path / "judge", "reward_model", "hh"
+    )
+    generations = [
+        _generation("Yes, gladly.", "r", "a", "s0"),
+        _generation("", "r", "b", "s1"),
+        _generation("No. " * 20, "r", "b", "s2"),
+    ]
+    spec = EvaluateSpec(evaluators=(Reward(),))
+    results = run(_context(tmp_path, spec, generations, reward_model=str(tmp_path / "judge")))
+
+    judge = AutoModelForSequenceClassification.from_pretrained(tmp_path / "judge")
+    raw = []
+    for generation in generations:
+        text = f"\n\nHuman: Why?\n\nAssistant: {generation.response}"
+        prompt, answer = text[: text.index("Assistant:") + 10], f" {generation.response}"
+        ids = [
+            tokenizer.bos_token_id,
+            *tokenizer(prompt, add_special_tokens=False)["input_ids"],
+            *tokenizer(answer, add_special_tokens=False)["input_ids"],
+            tokenizer.eos_token_id,
+        ]
+        with torch.no_grad():
+            hidden = judge.model(torch.tensor([ids])).last_hidden_state[0, -1]
+            raw.append(float(judge.score(hidden)))
+    assert results["total"]["reward_raw"]["value"] == pytest.approx(sum(raw) / 3, abs=1e-5)
+    percent = [100 / (1 + math.exp(-r)) for r in raw]
+    assert results["total"]["reward"]["value"] == pytest.approx(sum(percent) / 3, abs=1e-4)
+    assert results["subsets"]["b"]["reward"]["value"] == pytest.approx(sum(percent[1:]) / 2, abs=1e-4)
+    events = [event for _, event in read_events(tmp_path / "events.jsonl", 0)]
+    curves = [e["values"] for e in events if e["type"] == "metrics" and "eval/reward" in e["values"]]
+    assert curves == [{"eval/reward": results["total"]["reward"]["value"]}]
