@@ -211,7 +211,7 @@ def make_annotator(
 def list_annotators(study_id: StudyId, session: Transaction, caller: Viewer) -> Annotators:
     """All raters of the study with the number of pairs that they rated, and of those that are theirs."""
     study = find_study(session, study_id)
-    return Annotators(data=[AnnotatorAnswer.model_validate(rater) for rater in progress(session, study.id)])
+    return Annotators(data=[AnnotatorAnswer.model_validate(rater) for rater in progress(session, study)])
 
 
 @router.get("/{study_id}/results", operation_id="study_results", responses=problems())

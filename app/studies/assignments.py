@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from app.db.models import Annotator, Assignment, Choice, Study, StudyItem, Vote
@@ -47,6 +47,28 @@ class NotVoted(Exception):
     """There is no vote to undo."""
 
 
+def items_of(annotator: Annotator, study: Study) -> list[ColumnElement[bool]]:
+    """Which items of a study are a rater's, as conditions on ``StudyItem``.
+
+    Under the protocol "paper" an item is judged once: what an earlier rater of the subset voted on, before
+    their key was revoked, is done.
+    """
+    theirs = [StudyItem.study_id == study.id, StudyItem.subset.in_(annotator.subsets)]
+    if study.protocol == "paper":
+        voted_by_others = (
+            select(Vote.id)
+            .join(Assignment, Assignment.id == Vote.assignment_id)
+            .where(
+                Assignment.item_id == StudyItem.id,
+                Assignment.annotator_id != annotator.id,
+                Vote.undone_at.is_(None),
+            )
+            .exists()
+        )
+        theirs.append(~voted_by_others)
+    return theirs
+
+
 def next_pair(session: Session, annotator_id: str, lease: timedelta) -> Pair | None:
     """The rater's open pair, else a new one; None when all pairs are rated.
 
@@ -62,7 +84,7 @@ def next_pair(session: Session, annotator_id: str, lease: timedelta) -> Pair | N
         .order_by(Assignment.created_at, Assignment.id)
         .limit(1)
     ).one_or_none()
-    assignment = opened or _deal(session, annotator)
+    assignment = opened or _deal(session, annotator, study)
     if assignment is None:
         return None
     assignment.lease_until = func.now() + lease
@@ -121,7 +143,7 @@ def _lock(session: Session, annotator_id: str) -> tuple[Annotator, Study]:
     return annotator, study
 
 
-def _voted() -> Any:
+def _voted() -> ColumnElement[bool]:
     return select(Vote.id).where(Vote.assignment_id == Assignment.id, Vote.undone_at.is_(None)).exists()
 
 
@@ -138,14 +160,10 @@ def _own(session: Session, annotator_id: str, assignment_id: str) -> Assignment:
     return assignment
 
 
-def _deal(session: Session, annotator: Annotator) -> Assignment | None:
+def _deal(session: Session, annotator: Annotator, study: Study) -> Assignment | None:
     seen = select(Assignment.item_id).where(Assignment.annotator_id == annotator.id)
     unseen = session.execute(
-        select(StudyItem.id, StudyItem.subset).where(
-            StudyItem.study_id == annotator.study_id,
-            StudyItem.subset.in_(annotator.subsets),
-            StudyItem.id.not_in(seen),
-        )
+        select(StudyItem.id, StudyItem.subset).where(*items_of(annotator, study), StudyItem.id.not_in(seen))
     ).all()
     if not unseen:
         return None
@@ -177,11 +195,7 @@ def _pair(session: Session, assignment: Assignment, annotator: Annotator, study:
         .join(Assignment, Assignment.id == Vote.assignment_id)
         .where(Assignment.annotator_id == annotator.id, Vote.undone_at.is_(None))
     )
-    total = session.scalar(
-        select(func.count())
-        .select_from(StudyItem)
-        .where(StudyItem.study_id == study.id, StudyItem.subset.in_(annotator.subsets))
-    )
+    total = session.scalar(select(func.count()).select_from(StudyItem).where(*items_of(annotator, study)))
     return Pair(
         id=assignment.id,
         prompt=item.prompt,

@@ -63,7 +63,8 @@ class SubsetTaken(Exception):
         names = ", ".join(f"{subset!r} (rated by {rater!r})" for subset, rater in sorted(taken.items()))
         super().__init__(
             f"under the protocol 'paper' each subset has its own annotator; already taken: {names}. "
-            "Name other subsets, or make a study with the protocol 'rigorous', in which raters overlap"
+            "Name other subsets; or revoke that annotator's key, and their unrated pairs are free; or make a "
+            "study with the protocol 'rigorous', in which annotators overlap"
         )
 
 
@@ -171,7 +172,9 @@ def add_annotator(
         )
     if study.protocol == "paper":
         others = session.execute(
-            select(Annotator.name, Annotator.subsets).where(Annotator.study_id == study.id)
+            select(Annotator.name, Annotator.subsets)
+            .join(ApiKey, ApiKey.id == Annotator.key_id)
+            .where(Annotator.study_id == study.id, ApiKey.revoked_at.is_(None))
         )
         taken = {subset: rater for rater, theirs in others for subset in theirs if subset in subsets}
         if taken:

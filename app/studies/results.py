@@ -12,6 +12,7 @@ from sqlalchemy import Row, Select, func, select
 from sqlalchemy.orm import Session, defer
 
 from app.db.models import Annotator, ApiKey, Assignment, Choice, Study, StudyItem, Vote
+from app.studies.assignments import items_of
 from app.studies.statistics import (
     Agreement,
     Judgment,
@@ -111,22 +112,21 @@ def study_warnings(session: Session, study: Study) -> list[str]:
     return warnings
 
 
-def progress(session: Session, study_id: str) -> list[AnnotatorProgress]:
+def progress(session: Session, study: Study) -> list[AnnotatorProgress]:
     """The study's raters in the order in which they were invited."""
-    sizes = subset_sizes(session, study_id)
     done = dict(
         session.execute(
             select(Assignment.annotator_id, func.count())
             .join(Vote, Vote.assignment_id == Assignment.id)
             .join(Annotator, Annotator.id == Assignment.annotator_id)
-            .where(Annotator.study_id == study_id, Vote.undone_at.is_(None))
+            .where(Annotator.study_id == study.id, Vote.undone_at.is_(None))
             .group_by(Assignment.annotator_id)
         ).all()
     )
     rows = session.execute(
         select(Annotator, ApiKey.revoked_at)
         .join(ApiKey, ApiKey.id == Annotator.key_id)
-        .where(Annotator.study_id == study_id)
+        .where(Annotator.study_id == study.id)
         .order_by(Annotator.created_at, Annotator.id)
     ).all()
     return [
@@ -137,7 +137,10 @@ def progress(session: Session, study_id: str) -> list[AnnotatorProgress]:
             key_id=annotator.key_id,
             revoked=revoked_at is not None,
             done=done.get(annotator.id, 0),
-            total=sum(sizes[subset] for subset in annotator.subsets),
+            total=session.scalar(
+                select(func.count()).select_from(StudyItem).where(*items_of(annotator, study))
+            )
+            or 0,
         )
         for annotator, revoked_at in rows
     ]

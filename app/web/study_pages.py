@@ -104,8 +104,10 @@ def view_study(study_id: StudyId, session: Transaction, cookie: SessionCookie = 
     found = results(session, study.id)
     pooled = {"harmless": found.harmless, "helpful": found.helpful, "total": found.total}
     sizes = subset_sizes(session, study.id)
-    raters = progress(session, study.id)
-    taken = {subset for rater in raters for subset in rater.subsets} if study.protocol == "paper" else set()
+    raters = progress(session, study)
+    taken: set[str] = set()
+    if study.protocol == "paper":
+        taken = {subset for rater in raters if not rater.revoked for subset in rater.subsets}
     return render(
         "study.html",
         study=study,

@@ -8,13 +8,14 @@ import json
 import random
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 from scipy.stats import binomtest
 from sqlalchemy import func, select, text
 from study_world import Rater, Service, evaluated_job, rows
 
-from app.db.models import Assignment, StudyItem, Vote
+from app.db.models import Annotator, ApiKey, Assignment, StudyItem, Vote
 from app.db.session import transaction
 
 COUNTS = {"harmless-base": 3, "helpful-base": 4}
@@ -178,6 +179,39 @@ def test_raters_see_the_same_pairs_in_other_orders(service: Service) -> None:
         orders.append(order)
     assert set(orders[0]) == set(orders[1])
     assert orders[0] != orders[1]  # by chance one time in 479,001,600
+
+
+def test_a_revoked_raters_subset_goes_on_with_another(service: Service) -> None:
+    """A lost link: the key is revoked, the votes stay, and the rest of the subset is rated by another."""
+    study = service.study({"x": 5})
+    ada = service.rater(study, "Ada")
+    done_by_ada = set()
+    for _ in range(2):
+        pair = ada.pair()
+        done_by_ada.add(pair["prompt"][0]["content"])
+        ada.vote(pair["id"], "left")
+    unrated = ada.pair()["prompt"][0]["content"]
+    with transaction() as session:
+        key_id = session.scalars(select(Annotator.key_id).where(Annotator.id == ada.id)).one()
+        session.get_one(ApiKey, key_id).revoked_at = datetime.now(UTC)
+    assert ada.next().status_code == 401
+    bob = service.rater(study, "Bob")
+    seen = set()
+    for done in range(3):
+        pair = bob.pair()
+        assert (pair["done"], pair["total"]) == (done, 3)
+        seen.add(pair["prompt"][0]["content"])
+        bob.vote(pair["id"], "right")
+    assert bob.next().status_code == 204
+    assert unrated in seen
+    assert not seen & done_by_ada
+    found = service.http.get(f"/studies/{study['id']}/results", headers=service.researcher).json()
+    assert found["total"]["n"] == 5
+    raters = service.http.get(f"/studies/{study['id']}/annotators", headers=service.viewer).json()["data"]
+    assert [(one["name"], one["revoked"], one["done"], one["total"]) for one in raters] == [
+        ("Ada", True, 2, 2),
+        ("Bob", False, 3, 3),
+    ]
 
 
 def test_agreement_of_two_raters(service: Service) -> None:
