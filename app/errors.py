@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
+from starlette.routing import compile_path
 
 from deft_engine.errors import DataError, DeftError, DiskFull, ModelError, ResourceError, SpecError
 from deft_engine.faults import fault_detail, fault_pointer
@@ -169,8 +170,22 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
     phrase = HTTPStatus(error.status_code).phrase
     code, advice = _HTTP_ERRORS.get(error.status_code, (phrase.lower().replace(" ", "_"), ""))
     detail = advice if error.detail in {phrase, ""} or not advice else f"{error.detail}: {advice}"
-    problem = Problem(error.status_code, code, phrase, detail or error.detail, headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(sorted(_allowed_methods(request, headers.get("Allow", ""))))
+    problem = Problem(error.status_code, code, phrase, detail or error.detail, headers=headers)
     return problem.response(request_id_of(request))
+
+
+def _allowed_methods(request: Request, of_one_route: str) -> set[str]:
+    """Every method of an address; Starlette names those of the first route that has it."""
+    paths = request.app.openapi()["paths"]
+    here = [methods for template, methods in paths.items() if _fits(template, request.url.path)]
+    return {method.upper() for methods in here for method in methods} | set(of_one_route.split(", "))
+
+
+def _fits(template: str, path: str) -> bool:
+    return compile_path(template)[0].match(path) is not None
 
 
 def _on_invalid_request(request: Request, error: Exception) -> Response:

@@ -86,37 +86,29 @@ def test_a_file_with_nothing_usable_is_invalid(api: Api) -> None:
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_dataset")
 
 
-@pytest.mark.parametrize(
-    ("request_fields", "status", "code", "pointer"),
-    [
-        ({"files": {"file": ("empty.jsonl", b"")}}, 422, "empty_file", "/file"),
-        ({"files": {"other": ("a.jsonl", b"{}")}}, 422, "unknown_field", "/other"),
-        ({"files": {"file": ("a", b"{}")}, "data": {"format": "csv"}}, 422, "literal_error", "/format"),
-        ({"files": {"file": ("a", b"{}")}, "data": {"name": "a\x00b"}}, 422, "value_error", "/name"),
-        ({"files": {"file": ("a", b"{}")}, "data": {"name": "n" * 201}}, 422, "string_too_long", "/name"),
-        ({"files": {"name": (None, "x")}}, 422, "missing", "/file"),
-        ({"content": b""}, 422, "empty_file", "/file"),
-        (
-            {"content": b"no form", "headers": {"Content-Type": "multipart/form-data; boundary=b"}},
-            422,
-            "malformed_form",
-            "",
-        ),
-        (
-            {"content": b"no form", "headers": {"Content-Type": "multipart/form-data"}},
-            422,
-            "malformed_form",
-            "",
-        ),
-    ],
-)  # fmt: skip
-def test_bad_uploads_are_told_what_is_wrong(
-    api: Api, request_fields: dict, status: int, code: str, pointer: str
-) -> None:
-    answer = api.post("/datasets", **request_fields)
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert (answer.json()["errors"][0]["code"], answer.json()["errors"][0]["pointer"]) == (code, pointer)
+FORM = {"Content-Type": "multipart/form-data"}
+BAD_UPLOADS = [
+    ({"files": {"file": ("empty.jsonl", b"")}}, "empty_file", "/file"),
+    ({"files": {"other": ("a.jsonl", b"{}")}}, "unknown_field", "/other"),
+    ({"files": {"file": ("a", b"{}")}, "data": {"format": "csv"}}, "literal_error", "/format"),
+    ({"files": {"file": ("a", b"{}")}, "data": {"name": "a\x00b"}}, "value_error", "/name"),
+    ({"files": {"file": ("a", b"{}")}, "data": {"name": "n" * 201}}, "string_too_long", "/name"),
+    ({"files": {"file": ("a", b"{}")}, "data": {"name": "n" * 9999}}, "too_long", "/name"),
+    ({"files": [("file", ("a", b"{}")), ("file", ("b", b"{}"))]}, "two_files", "/file"),
+    ({"files": {"name": (None, "x")}}, "missing", "/file"),
+    ({"content": b""}, "empty_file", "/file"),
+    ({"content": b"no", "headers": {"Content-Type": "multipart/form-data;boundary=b"}}, "malformed_form", ""),
+    ({"content": b"no", "headers": FORM}, "malformed_form", ""),
+]  # fmt: skip
+
+
+def test_bad_uploads_are_told_what_is_wrong(api: Api) -> None:
+    for request_fields, code, pointer in BAD_UPLOADS:
+        answer = api.post("/datasets", **dict(request_fields))
+        assert answer.status_code == 422, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        found = answer.json()["errors"][0]
+        assert (found["code"], found["pointer"]) == (code, pointer), request_fields
     assert partials() == []
 
 
