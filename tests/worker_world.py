@@ -110,14 +110,6 @@ class Worker:
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def supervisor(self) -> psutil.Process:
-        """The supervisor of the engine that runs now."""
-        return until(lambda: self._child_running("workers.supervisor"))
-
-    def engine(self) -> psutil.Process:
-        """The engine that runs now."""
-        return until(lambda: _running(self.supervisor().children(), "deft_engine"))
-
     def stop(self) -> int:
         """SIGTERM, and its exit status."""
         self.send(signal.SIGTERM)
@@ -126,9 +118,6 @@ class Worker:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
-
-    def _child_running(self, word: str) -> psutil.Process | None:
-        return _running(psutil.Process(self.process.pid).children(), word)
 
 
 @contextmanager
@@ -191,11 +180,10 @@ def descendants_of_workers() -> list[psutil.Process]:
     ]
 
 
-def _running(processes: list[psutil.Process], word: str) -> psutil.Process | None:
-    for process in processes:
-        try:
-            if word in process.cmdline():
-                return process
-        except (psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
-    return None
+def engine_of(run_id: str) -> psutil.Process:
+    """The engine of a stage run (its supervisor's command line names the folder too)."""
+    return next(
+        process
+        for process in descendants_of_workers()
+        if "deft_engine" in process.cmdline() and any(part.endswith(run_id) for part in process.cmdline())
+    )

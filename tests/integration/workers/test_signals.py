@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from pathlib import Path
 
 import psutil
-from orchestration_world import runs
-from sqlalchemy import select
+import sqlalchemy as sa
+from orchestration_world import job, move, run, runs, statuses
 from worker_world import (
-    Worker,
     descendants_of_workers,
+    engine_of,
     finished,
     losses,
     submit,
@@ -22,45 +24,87 @@ from worker_world import (
 
 from app.db.models import Attempt
 from app.db.session import transaction
+from app.settings import get_settings
 
 STEPS = 24
+LONG = 100_000  # steps: never reached
 
 
-def attempts(run_id: str) -> list[str]:
+def attempts(job_id: str) -> list[str]:
+    """Statuses of the attempts of a job's training."""
     with transaction() as session:
         found = session.scalars(
-            select(Attempt).where(Attempt.stage_run_id == run_id).order_by(Attempt.number)
+            sa.select(Attempt).where(Attempt.stage_run_id == runs(job_id)["train"]).order_by(Attempt.number)
         )
         return [attempt.status.value for attempt in found]
 
 
-def in_training(job_id: str, running: Worker, step: int = 7) -> psutil.Process:
-    """The engine, once it has trained some steps."""
-    until(lambda: trained_step(job_id, step))
-    return running.engine()
+def each_step_once(job_id: str) -> bool:
+    return [step for step, _ in losses(job_id)] == list(range(1, STEPS + 1))
 
 
 def test_a_killed_engine_resumes_and_ends_with_the_same_weights_and_metrics(digest: str, log: Path) -> None:
     spec = training_job(digest, steps=STEPS)
-    with worker(log) as running:
-        undisturbed = submit(spec)
-        assert finished(undisturbed) == "succeeded"
-        disturbed = submit(spec, reuse=False)
-        in_training(disturbed, running).kill()
-        assert finished(disturbed) == "succeeded"
-    assert attempts(runs(disturbed)["train"]) == ["failed", "succeeded"]
+    with worker(log):
+        disturbed, undisturbed = submit(spec), submit(spec, reuse=False)
+        until(lambda: trained_step(disturbed, 7))
+        engine_of(runs(disturbed)["train"]).kill()
+        assert finished(disturbed) == finished(undisturbed) == "succeeded"
+    assert attempts(disturbed) == ["failed", "succeeded"]
+    assert attempts(undisturbed) == ["succeeded"]
     assert weights(disturbed) == weights(undisturbed) != {}
     assert losses(disturbed) == losses(undisturbed)
-    assert [step for step, _ in losses(disturbed)] == list(range(1, STEPS + 1))
+    assert each_step_once(disturbed)
 
 
 def test_a_killed_workers_stage_is_taken_over(digest: str, log: Path) -> None:
-    with worker(log) as first:
+    with worker(log), worker(log):
         job_id = submit(training_job(digest, steps=STEPS))
-        in_training(job_id, first)
-        first.kill()
-        until(lambda: not descendants_of_workers(), patience=20)
+        until(lambda: trained_step(job_id, 7))
+        owner = run(job_id, "train").worker
+        assert owner is not None
+        psutil.Process(int(owner.rpartition(":")[2])).kill()
+        assert finished(job_id) == "succeeded"
+    assert attempts(job_id) == ["lost", "succeeded"]
+    assert each_step_once(job_id)
+
+
+def test_a_worker_stopped_beyond_its_lease_can_write_nothing_when_it_goes_on(digest: str, log: Path) -> None:
+    with worker(log) as stalled:
+        job_id = submit(training_job(digest, steps=STEPS))
+        until(lambda: trained_step(job_id, 7))
+        stalled.send(signal.SIGSTOP)
+        until(lambda: not descendants_of_workers(), patience=30)  # the silence has ended its engine
         with worker(log):
             assert finished(job_id) == "succeeded"
-    assert attempts(runs(job_id)["train"]) == ["lost", "succeeded"]
-    assert [step for step, _ in losses(job_id)] == list(range(1, STEPS + 1))
+            stalled.send(signal.SIGCONT)
+            until(lambda: log.read_text().count("lease_lost") == 1)
+    assert attempts(job_id) == ["lost", "succeeded"]
+    assert each_step_once(job_id)
+    assert job(job_id).status == "succeeded"
+
+
+def test_pause_resume_leave_and_cancel(digest: str, log: Path) -> None:
+    job_id = submit(training_job(digest, steps=LONG))
+    run_id = runs(job_id)["train"]
+    with worker(log) as leaving:
+        until(lambda: trained_step(job_id, 7))
+        move(job_id, "pause")
+        until(lambda: job(job_id).status == "paused", patience=20)
+        assert descendants_of_workers() == []
+        assert any((get_settings().runs_root / run_id / "work").iterdir())
+        move(job_id, "resume")
+        until(lambda: trained_step(job_id, losses(job_id)[-1][0] + 3))
+        assert leaving.stop() == 0
+    assert statuses(job_id)["train"] == "ready"
+    assert descendants_of_workers() == []
+    with worker(log):
+        until(lambda: trained_step(job_id, losses(job_id)[-1][0] + 3))
+        move(job_id, "cancel")
+        asked = time.monotonic()
+        assert finished(job_id) == "cancelled"
+        assert time.monotonic() - asked < 10
+        until(lambda: not (get_settings().runs_root / run_id).exists(), patience=10)
+    assert attempts(job_id) == ["interrupted"] * 3
+    steps = [step for step, _ in losses(job_id)]
+    assert steps == list(range(1, len(steps) + 1))

@@ -1,0 +1,115 @@
+"""Messages lost and doubled, and a database that is away for a while."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import redis
+import sqlalchemy as sa
+from orchestration_world import events, job, run, runs
+from worker_world import (
+    engine_of,
+    finished,
+    losses,
+    submit,
+    trained_step,
+    training_job,
+    until,
+    worker,
+)
+
+from app.db.models import Artifact, Attempt
+from app.db.session import get_engine, transaction
+from app.queue import ring, waiting_messages
+from app.store import get_store
+
+STEPS = 24
+
+
+def grade_job(digest: str) -> dict[str, object]:
+    return {
+        "kind": "grade",
+        "dataset": digest,
+        "model": {"base": "tiny"},
+        "deft": {"a": 25, "c": 25, "grader": {"name": "random"}},
+    }
+
+
+def test_a_job_survives_a_flushed_broker_and_ten_copies_of_each_message(
+    service: redis.Redis, digest: str, log: Path
+) -> None:
+    job_id = submit(grade_job(digest))
+    assert waiting_messages("cpu") == 1
+    service.flushdb()
+    with worker(log):
+        until(lambda: run(job_id, "import").attempt == 1)
+        service.flushdb()
+        for run_id in runs(job_id).values():
+            for _ in range(10):
+                ring(run_id, "cpu")
+        assert finished(job_id) == "succeeded"
+    with transaction() as session:
+        attempts = session.scalars(sa.select(Attempt)).all()
+        artifacts = session.scalars(sa.select(Artifact)).all()
+    assert sorted(attempt.stage_run_id for attempt in attempts) == sorted(runs(job_id).values())
+    assert {artifact.name for artifact in artifacts} >= {
+        "samples.parquet",
+        "ledger.jsonl",
+        "scores.parquet",
+        "levels.parquet",
+        "grading.json",
+        "qdiff.safetensors",
+        "manifest.json",
+    }
+    for artifact in artifacts:
+        assert get_store().get(artifact.sha256).stat().st_size == artifact.size
+    result = job(job_id).result
+    assert result is not None
+    assert result["import"]["samples"] == 48
+    assert sum(result["grade"]["levels"].values()) == 48
+
+
+def test_bad_data_fails_with_its_place_and_is_not_tried_again(log: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text("this is no JSON\n" * 3)
+    job_id = submit(grade_job(get_store().put(path)))
+    with worker(log):
+        assert finished(job_id) == "failed"
+    error = job(job_id).error
+    assert error is not None
+    assert error["message"].startswith("stage import: ")
+    assert not error["retryable"]
+    assert run(job_id, "import").attempt == 1
+    assert [event.data["code"] for event in events(job_id) if event.type == "error"] == [error["code"]]
+
+
+def test_an_upload_that_is_not_in_the_store_fails_without_an_engine(log: Path) -> None:
+    job_id = submit(grade_job("0" * 64))
+    with worker(log):
+        assert finished(job_id) == "failed"
+    error = job(job_id).error
+    assert error is not None
+    assert "is not in the store" in error["message"]
+
+
+def test_the_engine_goes_on_while_the_database_is_away_and_nothing_is_lost(
+    digest: str, log: Path, database_url: str, server_url: str
+) -> None:
+    name = sa.make_url(database_url).database
+    admin = sa.make_url(server_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with worker(log), psycopg.connect(admin, autocommit=True) as server:
+        job_id = submit(training_job(digest, steps=STEPS))
+        until(lambda: trained_step(job_id, 7))
+        engine = engine_of(runs(job_id)["train"])
+        get_engine().dispose()
+        server.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        until(lambda: "database_unreachable" in log.read_text())
+        until(lambda: not engine.is_running())  # it trains to its end meanwhile
+        server.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+        assert finished(job_id) == "succeeded"
+    assert run(job_id, "train").attempt == 1
+    assert [step for step, _ in losses(job_id)] == list(range(1, STEPS + 1))
+    numbers = [event.seq for event in events(job_id)]
+    assert numbers == list(range(1, len(numbers) + 1))
