@@ -15,6 +15,7 @@ from app.api.dependencies import Transaction
 from app.api.studies import StudyId, find_study
 from app.auth import SESSION_COOKIE, start_web_session
 from app.db.models import Annotator, ApiKey, Job, Role, WebSession
+from app.errors import Problem
 from app.keys import hash_secret
 from app.settings import get_settings
 from app.studies.results import progress, results, study_warnings, subset_sizes
@@ -98,7 +99,14 @@ class Bar:
 def view_study(study_id: StudyId, session: Transaction, cookie: SessionCookie = None) -> Response:
     """Progress, bars of win, tie and lose with their table, and the form that invites raters."""
     key = _key_of_session(session, cookie)
-    if key is None or key.role not in {Role.RESEARCHER, Role.ADMIN}:
+    if key is not None and key.role is Role.VIEWER:
+        raise Problem(
+            403,
+            "forbidden",
+            "Not allowed",
+            "a study's results need the role researcher; ask an admin for a key",
+        )
+    if key is None or key.role is Role.ANNOTATOR:
         return RedirectResponse(f"/login?next={quote(f'/studies/{study_id}/view')}", 303)
     study = find_study(session, study_id)
     found = results(session, study.id)
