@@ -1,0 +1,29 @@
+"""The API on a fresh database with something of everything in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from api_world import RANKED, Api, finish, headers_for, run_stages, stage_run_of, take
+from fastapi.testclient import TestClient
+
+from app.db.models import Role
+from app.main import create_app
+
+
+@pytest.fixture
+def api(service_settings: None) -> Iterator[Api]:
+    with TestClient(create_app(), raise_server_exceptions=False) as http:
+        yield Api(http, headers_for(Role.RESEARCHER), headers_for(Role.VIEWER), headers_for(Role.ADMIN))
+
+
+@pytest.fixture
+def known(api: Api) -> dict[str, str]:
+    """Ids that exist, by the name of the path parameter that takes them."""
+    bad = {"prompt": "Q?", "responses": ["one"]}
+    dataset = api.dataset([*RANKED, bad])["id"]
+    job = api.grade_job(dataset)
+    run_stages("score", "grade")
+    finish(take(stage_run_of(job, "distribution")), {"qdiff.safetensors": b"q"}, {"positive": 1})
+    return {"dataset_id": dataset, "job_id": job["id"], "name": "levels.parquet", "key_id": "key_unknown"}
