@@ -14,6 +14,15 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from hypothesis import settings as hypothesis_settings
+
+from deft_engine.environment import ENGINE_DEFAULTS
+
+for name, value in ENGINE_DEFAULTS.items():  # torch is loaded in this process, too, and not yet
+    os.environ.setdefault(name, value)
+
+hypothesis_settings.register_profile("deft", deadline=None)  # a busy machine is no failure
+hypothesis_settings.load_profile("deft")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from deft_engine.environment import ENGINE_DEFAULTS
+
 _SERVICE_PREFIXES = ("DEFT_", "PG", "CELERY_", "REDIS_")
 _LIMITS_PREFIX = "DEFT_MAX_"  # what an upload may cost to read
 
@@ -73,4 +75,4 @@ def engine_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if name.startswith(_LIMITS_PREFIX) or not name.startswith(_SERVICE_PREFIXES)
     }
-    return {**kept, "PYTHONUNBUFFERED": "1"}
+    return {**ENGINE_DEFAULTS, **kept, "PYTHONUNBUFFERED": "1"}
