@@ -104,7 +104,7 @@ def view_study(study_id: StudyId, session: Transaction, cookie: SessionCookie = 
             403,
             "forbidden",
             "Not allowed",
-            "a study's results need the role researcher; ask an admin for a key",
+            "results need the role researcher; ask an admin for a key",
         )
     if key is None or key.role is Role.ANNOTATOR:
         return RedirectResponse(f"/login?next={quote(f'/studies/{study_id}/view')}", 303)

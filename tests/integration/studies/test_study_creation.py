@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select
 from study_world import Service, evaluated_job, job_without_evaluation, rows
 
+from app.auth import SESSION_COOKIE, find_usable_key, start_web_session
 from app.db.models import Annotator, ApiKey, AuditEntry, JobStatus, StudyItem
 from app.db.session import transaction
 from app.studies.sampling import choose
@@ -188,3 +189,22 @@ def test_roles(service: Service) -> None:
         service.http.post(f"/studies/{other['id']}/assignments:next", headers=rater.headers).status_code
         == 404
     )
+
+
+def test_the_study_page_asks_for_a_researchers_login(service: Service) -> None:
+    study = service.study(COUNTS)
+    path = f"/studies/{study['id']}/view"
+    roles = {
+        "viewer": service.viewer,
+        "annotator": service.rater(study).headers,
+        "researcher": service.researcher,
+    }
+    expected = {"viewer": 403, "annotator": 303, "researcher": 200}
+    assert service.http.get(path, follow_redirects=False).headers["location"] == f"/login?next={path}"
+    for role, headers in roles.items():
+        with transaction() as session:
+            key = find_usable_key(session, headers["Authorization"].removeprefix("Bearer "))
+            assert key is not None
+            cookies = {SESSION_COOKIE: start_web_session(session, key)}
+        service.http.cookies = cookies
+        assert service.http.get(path, follow_redirects=False).status_code == expected[role], role
