@@ -47,8 +47,9 @@ class DistributionTerm:
         metrics = {**base.metrics, "deft/r_dis": r_dis.detach()}
         if step == 1 or step % self.measure_every == 0:
             share = self.omega * gradient_share(logps, base.loss.mean(), r_dis.mean())
-            self.shares.append(share)
-            metrics["deft/grad_share"] = torch.full_like(r_dis.detach(), share)
+            if math.isfinite(share):  # it is not where the base loss is saturated and has no gradient left
+                self.shares.append(share)
+                metrics["deft/grad_share"] = torch.full_like(r_dis.detach(), share)
         return LossOutput(base.loss - self.omega * r_dis, metrics)  # eq 18
 
     def unit_share(self, base: LossOutput, model: PreTrainedModel, logps: RankedLogps) -> float:
@@ -57,9 +58,9 @@ class DistributionTerm:
         return gradient_share(logps, base.loss.mean(), r_dis.mean())
 
     @property
-    def mean_share(self) -> float:
-        """The mean of the measured shares."""
-        return sum(self.shares) / len(self.shares)
+    def mean_share(self) -> float | None:
+        """The mean of the measured shares; None where the base loss never had a gradient."""
+        return sum(self.shares) / len(self.shares) if self.shares else None
 
 
 def omega_for_share(share: float, unit_shares: Sequence[float]) -> float:
@@ -82,9 +83,9 @@ def omega_for_share(share: float, unit_shares: Sequence[float]) -> float:
     return share / unit_share
 
 
-def share_warnings(omega: float, share: float) -> list[str]:
+def share_warnings(omega: float, share: float | None) -> list[str]:
     """What a reader of the result must be told about the share that was measured."""
-    if NO_EFFECT <= share <= TAKES_OVER:
+    if share is None or NO_EFFECT <= share <= TAKES_OVER:
         return []
     found = "has no effect" if share < NO_EFFECT else "takes over"
     better = f", here an omega of about {omega * _SUGGESTED / share:.2g}" if share else ""

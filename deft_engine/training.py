@@ -66,6 +66,7 @@ class Training:
             TrainingDiverged: the loss or the gradient is NaN or infinite; the step was not made.
             CheckpointMismatch: the checkpoint holds other parameters.
         """
+        self.recorder.begin(len(self.data), self.resumed.step if self.resumed else 0)
         use_cache = self.model.config.use_cache
         trainer = _LossTrainer(self)
         trainer.train(resume_from_checkpoint=str(self.resumed.folder) if self.resumed else None)

@@ -65,6 +65,12 @@ class Recorder:
         self._started = self._window_started = time.perf_counter()
         self._window_tokens = 0  # of this process: speed is not continued from a checkpoint
 
+    def begin(self, samples: int, step: int) -> None:
+        """Say what the run is, ``step`` of its steps being made already."""
+        begun = f", going on after step {step}" if step else ""
+        self._events.log(f"training on {samples} samples in {self._total_steps} steps{begun}")
+        self._events.progress(step, self._total_steps)
+
     def begin_epoch(self, epoch: int) -> None:
         """Start the means of an epoch; going on with one after a resume changes nothing."""
         if epoch != self._figures.epoch:
