@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from deft_engine.base import Spec
 from deft_engine.data.samples import write_samples
@@ -16,6 +19,7 @@ from deft_engine.run import StopRequest, execute
 from deft_engine.types import Message, Response, Sample
 
 WORDS = ("river", "stone", "cloud", "paper", "green", "seven", "apple", "table", "winter", "music")
+torch.set_num_threads(1)  # more only get in each other's way on so small a model
 UNREPEATABLE = {"tokens_per_second"}  # the one metric that depends on the clock
 
 
@@ -78,6 +82,7 @@ def run_stage_process(folder: Path, sabotage: str) -> subprocess.CompletedProces
         text=True,
         timeout=120,
         check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},  # the same arithmetic as in this process
     )
 
 
