@@ -25,9 +25,10 @@ from orchestration_world import (
     take,
     took,
 )
+from sqlalchemy import select
 
 from app.db.claims import Claim, LeaseLost
-from app.db.models import LIVE_STAGES, TERMINAL_JOBS
+from app.db.models import LIVE_STAGES, TERMINAL_JOBS, JobStage
 from app.db.reconcile import reconcile
 from app.db.session import transaction
 from app.db.transitions import IllegalMove
@@ -71,6 +72,20 @@ def test_cancel_against_claim_never_runs_a_cancelled_stage() -> None:
             assert found.stop_requested
             hand_back(claimed)
         assert job(job_id).status == "cancelled"
+
+
+def test_two_stages_of_a_job_claimed_at_once_start_it_once() -> None:
+    spec = align(deft=None, eval_dataset="ds_two", evaluation={})
+    for number in range(ROUNDS):
+        job_id = submit(spec | {"name": f"round {number}"}, reuse=False)
+        with transaction() as session:
+            places = session.scalars(select(JobStage).where(JobStage.job_id == job_id)).all()
+            ready = [place.stage_run_id for place in places if place.stage_run.status == "ready"]
+        assert len(ready) == 2
+        claims = at_once(*(partial(take, run_id) for run_id in ready))
+        assert None not in claims
+        told = [event.data["status"] for event in events(job_id) if event.type == "job.status"]
+        assert told == ["queued", "running"]
 
 
 def test_everything_at_once_ends_well() -> None:

@@ -27,7 +27,7 @@ from app.db.session import transaction
 from app.settings import get_settings
 
 STEPS = 24
-LONG = 100_000  # steps: never reached
+LONG = 3_999  # steps: never reached, and every one is reported
 
 
 def attempts(job_id: str) -> list[str]:
@@ -37,6 +37,10 @@ def attempts(job_id: str) -> list[str]:
             sa.select(Attempt).where(Attempt.stage_run_id == runs(job_id)["train"]).order_by(Attempt.number)
         )
         return [attempt.status.value for attempt in found]
+
+
+def last_step(job_id: str) -> int:
+    return losses(job_id)[-1][0]
 
 
 def each_step_once(job_id: str) -> bool:
@@ -93,13 +97,15 @@ def test_pause_resume_leave_and_cancel(digest: str, log: Path) -> None:
         until(lambda: job(job_id).status == "paused", patience=20)
         assert descendants_of_workers() == []
         assert any((get_settings().runs_root / run_id / "work").iterdir())
+        done = last_step(job_id)
         move(job_id, "resume")
-        until(lambda: trained_step(job_id, losses(job_id)[-1][0] + 3))
+        until(lambda: trained_step(job_id, done + 3))
         assert leaving.stop() == 0
+    done = last_step(job_id)
     assert statuses(job_id)["train"] == "ready"
     assert descendants_of_workers() == []
     with worker(log):
-        until(lambda: trained_step(job_id, losses(job_id)[-1][0] + 3))
+        until(lambda: trained_step(job_id, done + 3))
         move(job_id, "cancel")
         asked = time.monotonic()
         assert finished(job_id) == "cancelled"
