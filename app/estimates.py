@@ -53,15 +53,17 @@ def estimate_job(
     spec: AlignJob | GradeJob | RewardModelJob | EvaluateJob,
     plan: Plan,
     datasets: dict[str, Dataset],
+    *,
+    reuse: bool,
 ) -> Estimate:
-    """The estimate of a job's plan."""
+    """The estimate of a job's plan; ``reuse`` as the job is to be sent."""
     facts = {
         plan_dataset(dataset_ref(dataset)).fingerprint: DataFacts.of_summary(dataset.summary)
         for dataset in datasets.values()
         if dataset.summary is not None
     }
     costs = Estimator(plan, facts, lambda made: _root_of(session, made)).costs()
-    done = _done(session, plan)
+    done = _done(session, plan) if reuse else set()
     stages = [_view(cost, reused=cost.fingerprint in done) for cost in costs]
     needed = [stage for stage in stages if not stage.reused]
     return Estimate(

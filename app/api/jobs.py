@@ -47,7 +47,8 @@ def create_job(
     """Send a job. Its stages are those of its plan; equal ones that ran before, or run now, are joined."""
     if dry_run:
         plan, datasets = plan_for(session, spec)
-        return JSONResponse(estimate_job(session, spec, plan, datasets).model_dump(mode="json"))
+        estimate = estimate_job(session, spec, plan, datasets, reuse=reuse)
+        return JSONResponse(estimate.model_dump(mode="json"))
     return once.answer(session, caller, lambda: _create(session, spec, caller, reuse=reuse))
 
 

@@ -230,8 +230,19 @@ def test_a_dry_run_estimates_and_creates_nothing(api: Api) -> None:
     assert estimate["seconds"] > 0
     assert estimate["complete"] is True
     assert estimate["spec"]["training"]["epochs"] == 3
+    anew = api.post("/jobs", params={"dry_run": "true", "reuse": "false"}, json=spec).json()
+    assert not any(stage["reused"] for stage in anew["stages"])
     assert api.get("/jobs").json()["data"] == []
     assert refusal(api, align("ds_no"))[0] == 422
+
+
+def test_a_dry_run_knows_the_size_of_another_jobs_model(api: Api) -> None:
+    dataset = api.dataset()["id"]
+    grader = {"name": "reward_model", "model": f"job:{reward_model_job(api, dataset)['id']}"}
+    answer = api.post("/jobs", params={"dry_run": "true"}, json=align(dataset, deft={"grader": grader}))
+    scored = next(stage for stage in answer.json()["stages"] if stage["stage"] == "score")
+    assert scored["memory_bytes"] > 4_000_000  # a million float32 parameters
+    assert scored["samples"] == len(RANKED)
 
 
 def test_a_dry_run_before_the_data_is_read_says_what_it_does_not_know(api: Api) -> None:
