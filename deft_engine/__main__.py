@@ -1,4 +1,4 @@
-"""``python -m deft_engine stage DIR`` runs one stage; ``python -m deft_engine run SPEC.yaml --out DIR`` a job."""
+"""``python -m deft_engine stage DIR`` runs one stage, ``... run SPEC.yaml --out DIR`` a whole job."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from transformers import (
 
 from deft_engine.builtin.tiny import tiny_policy
 from deft_engine.errors import ModelError
+from deft_engine.gguf_cache import forget_quantization, unpacked
 from deft_engine.model_source import CARD, ModelSource, locate, read_card, refuse_remote_code, reported
 from deft_engine.specs import LoraSpec
 from deft_engine.templates import FixedTemplate
@@ -57,7 +58,7 @@ def load_policy(uri: str, dtype: DtypeName) -> PreTrainedModel:
     source = locate(uri)
     if source.builtin:
         return tiny_policy(resolve_dtype(dtype)).eval()
-    return _load(AutoModelForCausalLM, source, "policy", dtype)
+    return _load(AutoModelForCausalLM, unpacked(source), "policy", dtype)
 
 
 def load_reward_model(uri: str, dtype: DtypeName) -> PreTrainedModel:
@@ -169,9 +170,8 @@ def _load(auto_class: Any, source: ModelSource, kind: Kind, dtype: DtypeName) ->
             + (f" and {len(absent) - 3} more" if len(absent) > 3 else ""),
             hint="DEFT never fills in random weights; name a complete model of the right kind",
         )
-    if source.gguf_file is not None:  # all weights were dequantised: from here on a plain model
-        model.hf_quantizer = None
-        del model.config.quantization_config
+    if source.gguf_file is not None:
+        forget_quantization(model)
     loaded: PreTrainedModel = model.eval()
     return loaded
 

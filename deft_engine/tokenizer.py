@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from deft_engine.canonical import canonical_json, sha256_hex
 from deft_engine.errors import ModelError
+from deft_engine.gguf_cache import unpacked
 from deft_engine.model_source import locate, reported
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def load_tokenizer(uri: str) -> PreTrainedTokenizerBase:
         return tiny_tokenizer()
     from transformers import AutoTokenizer
 
+    source = unpacked(source)
     with reported(source, "a tokenizer"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             source.location, **source.arguments

