@@ -83,15 +83,15 @@ def append_events(session: Session, job_ids: Sequence[str], events: Sequence[New
 
 def announce_stage(session: Session, run: StageRun) -> None:
     """Tell every live job of a stage run its status."""
-    append_events(session, live_jobs(session, run.id), [stage_status(session, run)])
+    append_events(session, live_jobs(session, run.id), [stage_status(run, database_time(session))])
 
 
-def stage_status(session: Session, run: StageRun) -> NewEvent:
+def stage_status(run: StageRun, time: datetime) -> NewEvent:
     """A ``stage.status`` event of a stage run as it is now."""
     data: Json = {"stage": run.stage, "run": run.id, "status": run.status.value}
     if run.attempt:
         data["attempt"] = run.attempt
-    return NewEvent("stage.status", data, database_time(session))
+    return NewEvent("stage.status", data, time)
 
 
 def live_jobs(session: Session, stage_run_id: str) -> list[str]:

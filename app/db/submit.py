@@ -9,8 +9,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.db.events import append_event, append_events, stage_status
-from app.db.graph import refresh_jobs, settle, start_if_possible
-from app.db.locks import lock_graph
+from app.db.graph import make_ready, refresh_jobs, settle, start_if_possible, startable
+from app.db.locks import database_time, lock_graph
 from app.db.models import (
     LIVE_STAGES,
     Job,
@@ -68,9 +68,11 @@ def submit_job(
             joined.append(run)
     session.flush()
     settle(session, joined)
-    for run in runs.values():
-        if not start_if_possible(session, run):
-            append_events(session, [job.id], [stage_status(session, run)])
+    started = startable(session, [run.id for run in runs.values()])
+    for run in started:
+        make_ready(session, run)
+    now = database_time(session)
+    append_events(session, [job.id], [stage_status(run, now) for run in runs.values() if run not in started])
     refresh_jobs(session, list(runs.values()))
     return job
 
@@ -110,10 +112,7 @@ def _join_or_create(
     )
     if created is None:
         joined = _usable_run(session, planned.fingerprint)
-        if (
-            joined is None
-        ):  # it failed or was cancelled between the two statements; cannot be with the graph locked
-            raise RuntimeError(f"stage run {planned.fingerprint} vanished while the graph was locked")
+        assert joined is not None  # nothing ends while the graph is locked
         return joined, False
     for name, source in planned.inputs.items():
         session.add(_stage_input(session, created, name, source, plan_runs))

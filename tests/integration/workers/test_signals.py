@@ -61,6 +61,18 @@ def test_a_killed_engine_resumes_and_ends_with_the_same_weights_and_metrics(dige
     assert each_step_once(disturbed)
 
 
+def test_a_killed_supervisor_takes_its_engine_with_it(digest: str, log: Path) -> None:
+    job_id = submit(training_job(digest, steps=LONG))
+    with worker(log):
+        until(lambda: trained_step(job_id, 3))
+        engine = engine_of(runs(job_id)["train"])
+        engine.parent().kill()
+        until(lambda: not engine.is_running(), patience=10)
+        until(lambda: attempts(job_id) == ["failed", "running"])
+        move(job_id, "cancel")
+        assert finished(job_id) == "cancelled"
+
+
 def test_a_killed_workers_stage_is_taken_over(digest: str, log: Path) -> None:
     with worker(log), worker(log):
         job_id = submit(training_job(digest, steps=STEPS))
