@@ -30,7 +30,12 @@ def get_celery() -> Celery:
         worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options={"socket_timeout": 5, "socket_connect_timeout": 2, "retry_on_timeout": True},
+        broker_transport_options={
+            "socket_timeout": 5,
+            "socket_connect_timeout": 2,
+            "retry_on_timeout": True,
+            "max_retries": 0,  # a doorbell that cannot be rung is not waited for
+        },
         task_publish_retry=False,
     )
     return celery

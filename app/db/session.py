@@ -15,6 +15,17 @@ from app.settings import get_settings
 _TO_RING = "stage_runs_to_ring"
 
 
+_CONNECTION = {
+    "options": "-c timezone=utc",
+    "connect_timeout": 5,
+    # a server that vanished without a word is noticed within half a minute
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
+
 @cache
 def get_engine() -> Engine:
     """The process's connection pool."""
@@ -23,7 +34,7 @@ def get_engine() -> Engine:
         pool_size=20,
         max_overflow=20,
         pool_pre_ping=True,
-        connect_args={"options": "-c timezone=utc", "connect_timeout": 5},
+        connect_args=_CONNECTION,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import psycopg
+import pytest
 import redis
 import sqlalchemy as sa
 from orchestration_world import events, job, run, runs
@@ -21,7 +22,9 @@ from worker_world import (
 
 from app.db.models import Artifact, Attempt
 from app.db.session import get_engine, transaction
-from app.queue import ring, waiting_messages
+from app.embedded.valkey import EmbeddedValkey
+from app.queue import get_celery, ring, waiting_messages
+from app.settings import get_settings
 from app.store import get_store
 
 STEPS = 24
@@ -68,6 +71,25 @@ def test_a_job_survives_a_flushed_broker_and_ten_copies_of_each_message(
     assert result is not None
     assert result["import"]["samples"] == 48
     assert sum(result["grade"]["levels"].values()) == 48
+
+
+def test_a_broker_that_is_killed_and_started_again_loses_no_job(
+    digest: str, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EmbeddedValkey(tmp_path / "valkey") as broker:
+        monkeypatch.setenv("DEFT_REDIS_URL", broker.url)
+        get_settings.cache_clear()
+        get_celery.cache_clear()
+        with worker(log):
+            before = submit(grade_job(digest))
+            until(lambda: run(before, "import").attempt == 1)
+            assert broker.process is not None
+            broker.process.kill()
+            broker.process.wait()
+            meanwhile = submit(training_job(digest, steps=1))
+            until(lambda: "broker_unreachable" in log.read_text())
+            broker.launch()
+            assert finished(before) == finished(meanwhile) == "succeeded"
 
 
 def test_bad_data_fails_with_its_place_and_is_not_tried_again(log: Path, tmp_path: Path) -> None:
