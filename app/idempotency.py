@@ -90,9 +90,9 @@ class Once:
                 "The Idempotency-Key was used for another request",
                 "send a new key with every new request, and the same key only to repeat one",
             )
-        body = _unseal(stored.body or b"", caller.credential)
-        headers = {**(stored.headers or {}), "Idempotency-Replayed": "true"}
-        return Response(body, stored.status or 201, headers, media_type="application/json")
+        body = _unseal(stored.body, caller.credential)
+        headers = {**stored.headers, "Idempotency-Replayed": "true"}
+        return Response(body, stored.status, headers, media_type="application/json")
 
 
 def once_for(request: Request, idempotency_key: str | None, content: bytes) -> Once:

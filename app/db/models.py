@@ -357,16 +357,16 @@ class AuditEntry(Base):
 
 
 class IdempotencyKey(Base):
-    """The first answer to a POST with an Idempotency-Key; ``status`` is null while it is in flight."""
+    """The first answer to a POST with an Idempotency-Key, its body sealed (``app.idempotency``)."""
 
     __tablename__ = "idempotency_keys"
 
     key_id: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     request_hash: Mapped[str]
-    status: Mapped[int | None]
-    headers: Mapped[Json | None]
-    body: Mapped[bytes | None]
+    status: Mapped[int]
+    headers: Mapped[Json]
+    body: Mapped[bytes]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
