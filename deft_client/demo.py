@@ -84,8 +84,8 @@ def run(data: Path | None, model: str, *, keep: bool, as_json: bool) -> int:
     home = Path(tempfile.mkdtemp(prefix="deft-demo-"))
     notes.print(f"Starting the service in {home} ...")
     try:
-        with _service(home, keep) as client:
-            _show_rows(_compare(client, recipe, _files(home, data), as_json), recipe, as_json)
+        with _service(home, keep) as (client, url):
+            _show_rows(_compare(client, url, recipe, _files(home, data), as_json), recipe, as_json)
     finally:
         if not keep:
             shutil.rmtree(home, ignore_errors=True)
@@ -93,7 +93,7 @@ def run(data: Path | None, model: str, *, keep: bool, as_json: bool) -> int:
 
 
 @contextmanager
-def _service(home: Path, keep: bool) -> Iterator[DeftClient]:
+def _service(home: Path, keep: bool) -> Iterator[tuple[DeftClient, str]]:
     command = [
         sys.executable,
         "-m",
@@ -110,9 +110,13 @@ def _service(home: Path, keep: bool) -> Iterator[DeftClient]:
     try:
         service = _announced(home, process)
         key_file = Path(service["admin_key_file"])
-        notes.print(f"The service is ready: {service['url']} (log in with the key in {key_file})")
+        notes.print(
+            f"The service is ready: {service['url']} (log in with the key in {key_file})",
+            highlight=False,
+            soft_wrap=True,
+        )
         with DeftClient(service["url"], key_file.read_text(encoding="utf-8").strip()) as client:
-            yield client
+            yield client, service["url"]
         if keep:
             notes.print(f"The service goes on at {service['url']}; stop it with: kill {process.pid}")
     except BaseException:
@@ -183,7 +187,9 @@ def _lines(path: Path) -> list[bytes]:
     return rows
 
 
-def _compare(client: DeftClient, recipe: Recipe, files: _Files, as_json: bool) -> list[tuple[str, Job]]:
+def _compare(
+    client: DeftClient, url: str, recipe: Recipe, files: _Files, as_json: bool
+) -> list[tuple[str, Job]]:
     with bars(as_json) as progress:
         train = _upload(client, files.train, "demo")
         evaluation = _upload(client, files.evaluation, "demo, held out")
@@ -201,11 +207,14 @@ def _compare(client: DeftClient, recipe: Recipe, files: _Files, as_json: bool) -
                     "training": recipe.sft,
                 }
             )
+            notes.print(f"SFT: {url}/jobs/{sft.id}/dashboard", highlight=False, soft_wrap=True)
             base = f"job:{sft.id}"
             client.jobs.wait(sft.id, on_progress=JobBars(progress, "SFT"))
         r_train, r_eval = (_reward_model(client, recipe, base, half) for half in halves)
         jobs = _jobs(client, recipe, base, train, evaluation, f"job:{r_train.id}", f"job:{r_eval.id}")
         named = [("r_train", r_train), ("r_eval", r_eval), *jobs]
+        for name, job in named:
+            notes.print(f"{name}: {url}/jobs/{job.id}/dashboard", highlight=False, soft_wrap=True)
         ended = [(name, client.jobs.wait(job.id, on_progress=JobBars(progress, name))) for name, job in named]
     return ended[2:]
 
@@ -281,8 +290,6 @@ def _show_rows(jobs: list[tuple[str, Job]], recipe: Recipe, as_json: bool) -> No
     console.print(f"BLEU: {rows[0]['bleu_signature']}", markup=False, highlight=False)
     console.print(f"reward: {rows[0]['reward_signature']}", markup=False, highlight=False)
     console.print(recipe.note, markup=False)
-    for name, job in jobs:
-        console.print(f"{name}: /jobs/{job.id}/dashboard", markup=False, highlight=False)
 
 
 def _row(name: str, result: dict[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,11 @@ The tokenizer is a byte-level BPE of 2,048 tokens, without loss on any text, mad
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 TOKENIZER_FILE = Path(__file__).with_name("tokenizer.json")
 VOCABULARY = 2048
@@ -22,6 +24,8 @@ _SEED = 20_260
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """The tokenizer of ``builtin:tiny``; it starts a text with BOS."""
+    from transformers import PreTrainedTokenizerFast
+
     return PreTrainedTokenizerFast(
         tokenizer_file=str(TOKENIZER_FILE),
         model_max_length=POSITIONS,
@@ -32,6 +36,9 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 def tiny_policy(dtype: torch.dtype) -> PreTrainedModel:
     """The same weights on every call; the caller's random state is left alone."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     pad, bos, eos = range(len(SPECIAL_TOKENS))
     config = LlamaConfig(
         vocab_size=VOCABULARY,
