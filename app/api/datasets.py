@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from pydantic import ValidationError
@@ -12,10 +10,11 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from app.api.dataset_views import DatasetView, LedgerEntry, SampleView, view_dataset, view_error, view_sample
 from app.api.dependencies import After, Limit, Researcher, Transaction, Viewer, problems
 from app.api.lookup import DatasetId, dataset_or_404
 from app.api.pages import newest_first
-from app.api.schemas import Answer, Page
+from app.api.schemas import Page
 from app.auth import Principal
 from app.dataset_pages import ledger_page, sample_page
 from app.db.graph import load_runs, record_import, settle
@@ -65,75 +64,6 @@ class UploadFields(Spec):
     name: Name
     format: DatasetFormat = "auto"
     subset: Name | None = None
-
-
-class DatasetError(Answer):
-    """Why a dataset is invalid."""
-
-    code: str
-    message: str
-    hint: str
-    line: int | None
-    """Line of the file, where the error has one."""
-
-
-class DatasetView(Answer):
-    """A dataset; the counts are there once it is ready."""
-
-    id: str
-    object: Literal["dataset"] = "dataset"
-    name: str
-    status: DatasetStatus
-    sha256: str
-    """Of the bytes as sent."""
-    size: int
-    format: str
-    """As recognised; while processing, as asked for."""
-    subset: str | None
-    rows: int | None
-    samples: int | None
-    rejected: int | None
-    responses_per_sample: dict[str, int] | None
-    subsets: dict[str, int] | None
-    scored: int | None
-    """Samples whose every response carries a score."""
-    error: DatasetError | None
-    created_at: datetime
-    links: dict[str, str]
-
-
-class LedgerEntry(Answer):
-    """A row that was not used."""
-
-    line: int | None
-    code: str
-    detail: str
-
-
-class MessageView(Answer):
-    """A turn of a prompt."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
-class ResponseView(Answer):
-    """A response; ``reward`` is the score that came with the file."""
-
-    text: str
-    reward: float | None
-
-
-class SampleView(Answer):
-    """A prompt and its responses, best first as annotated."""
-
-    id: str
-    subset: str
-    prompt: list[MessageView]
-    responses: list[ResponseView]
-    line: int
-    level: Level | None
-    """By the newest grading of the dataset, or that of `job`."""
 
 
 @router.post(
@@ -188,7 +118,7 @@ def dataset_validation(
     dataset = dataset_or_404(session, dataset_id)
     ledger = artifact_of_run(session, dataset.import_run_id, "ledger.jsonl")
     if ledger is None:
-        error = _view_error(dataset)
+        error = view_error(dataset)
         entries = [LedgerEntry(line=error.line, code=error.code, detail=error.message)] if error else []
         return Page(data=[entry for entry in entries if (entry.line or 1) > after], has_more=False)
     rows, has_more = ledger_page(get_store().get(ledger.sha256), after=after, limit=limit)
@@ -226,17 +156,7 @@ def dataset_samples(
         after=after,
         limit=limit,
     )
-    data = [
-        SampleView(
-            id=sample.id,
-            subset=sample.subset,
-            prompt=[MessageView.model_validate(message) for message in sample.prompt],
-            responses=[ResponseView.model_validate(response) for response in sample.responses],
-            line=sample.line,
-            level=Level(found) if found else None,
-        )
-        for sample, found in page
-    ]
+    data = [view_sample(sample, found) for sample, found in page]
     return Page(data=data, has_more=has_more)
 
 
@@ -259,31 +179,6 @@ def delete_dataset(dataset_id: DatasetId, session: Transaction, caller: Research
     session.flush()
     if not upload_is_needed(session, dataset):
         get_store().delete(dataset.sha256)
-
-
-def view_dataset(dataset: Dataset) -> DatasetView:
-    """A dataset as the API shows it."""
-    summary: dict[str, Any] = dataset.summary or {}
-    counted = ("rows", "samples", "rejected", "responses_per_sample", "subsets", "scored")
-    address = f"/datasets/{dataset.id}"
-    return DatasetView(
-        id=dataset.id,
-        name=dataset.name,
-        status=dataset.status,
-        sha256=dataset.sha256,
-        size=dataset.size,
-        format=summary.get("format", dataset.requested_format),
-        subset=dataset.subset,
-        **{name: summary.get(name) for name in counted},
-        error=_view_error(dataset),
-        created_at=dataset.created_at,
-        links={
-            "self": address,
-            "validation": f"{address}/validation",
-            "samples": f"{address}/samples",
-            "view": f"{address}/view",
-        },
-    )
 
 
 def _store(upload: Upload, fields: UploadFields, caller: Principal, once: Once) -> Response:
@@ -320,19 +215,6 @@ def _fields(given: dict[str, Any]) -> UploadFields:
     except ValidationError as error:
         found = [FieldError(**fault._asdict()) for fault in faults(error.errors(), given)]
         raise invalid_request(found) from None
-
-
-def _view_error(dataset: Dataset) -> DatasetError | None:
-    if dataset.error is None:
-        return None
-    message = str(dataset.error.get("message", ""))
-    place = re.match(r"line (\d+)\b", message)
-    return DatasetError(
-        code=str(dataset.error.get("code", "invalid_data")),
-        message=message,
-        hint=str(dataset.error.get("hint", "")),
-        line=int(place.group(1)) if place else None,
-    )
 
 
 def _not_ready(dataset: Dataset) -> Problem:
