@@ -194,7 +194,7 @@ def _on_invalid_request(request: Request, error: Exception) -> Response:
     if found and found[0]["type"] == "json_invalid":
         return _malformed_json(found[0], error.body).response(request_id_of(request))
     if isinstance(error.body, bytes):
-        detail = "the body is not sent as JSON; set the header Content-Type: application/json"
+        detail = "send it as JSON, with the header Content-Type: application/json"
         faults = [FieldError(pointer="", code="content_type", detail=detail)]
     else:
         faults = [_field_error(fault, error.body) for fault in found]
