@@ -73,6 +73,7 @@ def test_a_job_survives_a_flushed_broker_and_ten_copies_of_each_message(
     assert sum(result["grade"]["levels"].values()) == 48
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_killed_and_started_again_loses_no_job(
     digest: str, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,27 +93,19 @@ def test_a_broker_that_is_killed_and_started_again_loses_no_job(
             assert finished(before) == finished(meanwhile) == "succeeded"
 
 
-def test_bad_data_fails_with_its_place_and_is_not_tried_again(log: Path, tmp_path: Path) -> None:
+def test_bad_and_missing_data_fail_with_the_place_and_are_not_tried_again(log: Path, tmp_path: Path) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_text("this is no JSON\n" * 3)
-    job_id = submit(grade_job(get_store().put(path)))
+    bad, missing = submit(grade_job(get_store().put(path))), submit(grade_job("0" * 64))
     with worker(log):
-        assert finished(job_id) == "failed"
-    error = job(job_id).error
-    assert error is not None
-    assert error["message"].startswith("stage import: ")
-    assert not error["retryable"]
-    assert run(job_id, "import").attempt == 1
-    assert [event.data["code"] for event in events(job_id) if event.type == "error"] == [error["code"]]
-
-
-def test_an_upload_that_is_not_in_the_store_fails_without_an_engine(log: Path) -> None:
-    job_id = submit(grade_job("0" * 64))
-    with worker(log):
-        assert finished(job_id) == "failed"
-    error = job(job_id).error
-    assert error is not None
-    assert "is not in the store" in error["message"]
+        assert finished(bad) == finished(missing) == "failed"
+    for job_id, told in ((bad, "line 1"), (missing, "is not in the store")):
+        error = job(job_id).error
+        assert error is not None
+        assert error["message"].startswith("stage import: ")
+        assert told in error["message"]
+        assert not error["retryable"]
+        assert run(job_id, "import").attempt == 1
 
 
 def test_the_engine_goes_on_while_the_database_is_away_and_nothing_is_lost(

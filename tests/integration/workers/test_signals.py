@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 import sqlalchemy as sa
 from orchestration_world import job, move, run, runs, statuses
 from worker_world import (
@@ -61,6 +62,7 @@ def test_a_killed_engine_resumes_and_ends_with_the_same_weights_and_metrics(dige
     assert each_step_once(disturbed)
 
 
+@pytest.mark.slow  # test_supervisor.py has the short form
 def test_a_killed_supervisor_takes_its_engine_with_it(digest: str, log: Path) -> None:
     job_id = submit(training_job(digest, steps=LONG))
     with worker(log):
