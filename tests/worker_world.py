@@ -172,18 +172,19 @@ def weights(job_id: str) -> dict[str, str]:
 
 def descendants_of_workers() -> list[psutil.Process]:
     """Every engine and supervisor that works in this test's home."""
-    home = str(get_settings().home)
-    return [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if home in " ".join(process.info["cmdline"] or []) and process.status() != psutil.STATUS_ZOMBIE
-    ]
+    return [process for process, _ in _working_in(str(get_settings().home))]
 
 
 def engine_of(run_id: str) -> psutil.Process:
     """The engine of a stage run (its supervisor's command line names the folder too)."""
-    return next(
-        process
-        for process in descendants_of_workers()
-        if "deft_engine" in process.cmdline() and any(part.endswith(run_id) for part in process.cmdline())
-    )
+    return next(process for process, command in _working_in(run_id) if "deft_engine" in command)
+
+
+def _working_in(folder: str) -> list[tuple[psutil.Process, list[str]]]:
+    """Processes whose command line names a folder, with their command line."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        command = process.info["cmdline"] or []
+        if folder in " ".join(command) and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append((process, command))
+    return found

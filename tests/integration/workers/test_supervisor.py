@@ -64,9 +64,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def processes(folder: Path) -> list[int]:
     """Ids of the programs that run for a test (not of their supervisor)."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
+    for process in psutil.process_iter(["cmdline", "status"]):
         command = process.info["cmdline"] or []
-        if str(folder) in command and SUPERVISE not in command and process.status() != psutil.STATUS_ZOMBIE:
+        if (
+            str(folder) in command
+            and SUPERVISE not in command
+            and process.info["status"] != psutil.STATUS_ZOMBIE
+        ):
             found.append(process.pid)
     return found
 
