@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from hypothesis import settings as hypothesis_settings
+from whole_service import WholeService, running
 
 from deft_engine.environment import ENGINE_DEFAULTS
 
@@ -42,6 +43,13 @@ def home() -> Iterator[Path]:
     """A fresh home for a service or a server of its own."""
     with server_folder() as folder:
         yield folder
+
+
+@pytest.fixture(scope="session")
+def whole_service() -> Iterator[WholeService]:
+    """The whole service as its own processes, for the tests from outside; started when first asked for."""
+    with server_folder() as folder, running(folder) as service:
+        yield service
 
 
 @pytest.fixture(scope="session")
