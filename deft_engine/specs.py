@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter, field_validator, model_validator
 from deft_engine.base import ModelName, Name, Spec, Text
 from deft_engine.graders import FileScores, Grader
 from deft_engine.losses import DPO, BradleyTerry, Method
-from deft_engine.presets import fill_from_preset
+from deft_engine.presets import fill_from_preset, load_preset
 from deft_engine.types import Level
 
 Template = Literal["auto", "chat", "hh", "oasst"]
@@ -138,6 +138,13 @@ class _Job(Spec):
     @classmethod
     def _fill(cls, data: Any) -> Any:
         return fill_from_preset(data, cls.model_fields) if isinstance(data, dict) else data
+
+    @field_validator("preset")
+    @classmethod
+    def _preset_exists(cls, name: str | None) -> str | None:
+        if name is not None:
+            load_preset(name)
+        return name
 
 
 class AlignJob(_Job):

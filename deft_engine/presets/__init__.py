@@ -32,9 +32,12 @@ def load_preset(name: str) -> dict[str, Any]:
 
 
 def fill_from_preset(given: dict[str, Any], fields: Container[str]) -> dict[str, Any]:
-    """``given`` over those preset fields that the kind of job has; what is given, null included, wins."""
+    """``given`` over those preset fields that the kind of job has; what is given, null included, wins.
+
+    A preset that does not exist fills nothing; the field ``preset`` refuses its name.
+    """
     name = given.get("preset")
-    if not isinstance(name, str):
+    if name not in preset_names():
         return given
     preset = {key: value for key, value in load_preset(name).items() if key in fields}
     return _merge(preset, given)

@@ -74,7 +74,7 @@ WRONG_FIELDS = [
     ({"deft": {"a": 60, "c": 50}}, "/deft", "value_error", "more than 100"),
     ({"method": {"name": "ppo"}}, "/method/name", "union_tag_invalid", "'sft', 'dpo'"),
     ({"method": {"beta": 1}}, "/method/name", "union_tag_not_found", "name"),
-    ({"preset": "deft-ppo"}, "", "value_error", "deft-dpo"),
+    ({"preset": "deft-ppo"}, "/preset", "value_error", "deft-dpo"),
     ({"kind": "alignn"}, "/kind", "union_tag_invalid", "'align'"),
     ({"speed": 11}, "/speed", "extra_forbidden", "spelling"),
     ({"name": "a\x00b"}, "/name", "value_error", "NUL"),
