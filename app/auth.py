@@ -1,4 +1,7 @@
-"""Who is calling: an API key as Bearer token or the browser's session cookie, and what their role allows."""
+"""Who is calling: an API key as Bearer token or a browser's session cookie, and what their role allows.
+
+Raters have a cookie of their own: a browser can hold a researcher's session and a rater's side by side.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,22 @@ from app.keys import KEY_PATTERN, hash_secret, new_secret
 from app.settings import get_settings
 
 SESSION_COOKIE = "deft_session"
+RATER_COOKIE = "deft_rater"
 
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-_RANK = {Role.ANNOTATOR: 0, Role.VIEWER: 1, Role.RESEARCHER: 2, Role.ADMIN: 3}
+_RANK = {Role.VIEWER: 1, Role.RESEARCHER: 2, Role.ADMIN: 3}
 _USE_NOTED_EVERY = timedelta(minutes=1)
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="key", description="An API key: `deft_...`")
-_cookie = APIKeyCookie(
+_session_cookie = APIKeyCookie(
     name=SESSION_COOKIE, auto_error=False, scheme_name="session", description="Set by logging in on the pages"
 )
+_rater_cookie = APIKeyCookie(
+    name=RATER_COOKIE, auto_error=False, scheme_name="rater", description="Set by opening a personal link"
+)
+_Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+_SessionCookie = Annotated[str | None, Depends(_session_cookie)]
+_RaterCookie = Annotated[str | None, Depends(_rater_cookie)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,50 +53,39 @@ class Principal:
 
 
 def authenticate(
-    request: Request,
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-    cookie: Annotated[str | None, Depends(_cookie)],
+    request: Request, bearer: _Bearer, session: _SessionCookie, rater: _RaterCookie
 ) -> Principal:
-    """The caller; a dependency.
+    """The caller of an address that is not for raters; a dependency.
+
+    A rater's cookie counts where there is no other, so that a rater is told no more than by their key.
 
     Raises:
         Problem: 401 without a usable key, 400 for a key in the address, 403 for another site's cookie.
     """
-    _refuse_key_in_address(request)
-    if bearer is not None:
-        principal = _find(
-            bearer.credentials, sa.select(ApiKey).where(ApiKey.hash == hash_secret(bearer.credentials))
-        )
-    elif cookie is not None:
-        refuse_other_sites(request)
-        live = (WebSession.hash == hash_secret(cookie)) & (WebSession.expires_at > sa.func.now())
-        principal = _find(cookie, sa.select(ApiKey).join(WebSession).where(live))
-    else:
-        raise _unauthorized("no key was sent", "send the header Authorization: Bearer deft_...")
-    request.state.key_id = principal.key_id
-    return principal
+    return _authenticate(request, bearer, session or rater)
 
 
-Authenticated = Annotated[Principal, Depends(authenticate)]
+def authenticate_rater(
+    request: Request, bearer: _Bearer, session: _SessionCookie, rater: _RaterCookie
+) -> Principal:
+    """The caller of a rater's address; a dependency. Raises as :func:`authenticate`."""
+    return _authenticate(request, bearer, rater or session)
 
 
 def require(lowest: Role) -> Callable[[Principal], Principal]:
     """A dependency: the caller, who must have at least this role (viewer < researcher < admin).
 
-    An annotator gets 404 where anybody else is asked for; ``require(Role.ANNOTATOR)`` lets in annotators
-    alone.
+    An annotator gets 404; :func:`require_annotator` is for them.
 
     Raises:
         Problem: 401, 403 or 404.
     """
 
-    def check(principal: Authenticated) -> Principal:
-        if principal.role is Role.ANNOTATOR and lowest is not Role.ANNOTATOR:
+    def check(principal: Annotated[Principal, Depends(authenticate)]) -> Principal:
+        if principal.role is Role.ANNOTATOR:
             raise Problem(
                 404, "not_found", "Not found", "there is nothing at this address for an annotator's key"
             )
-        if lowest is Role.ANNOTATOR and principal.role is not Role.ANNOTATOR:
-            raise _forbidden("this address is for annotators; open the annotator's personal link")
         if _RANK[principal.role] < _RANK[lowest]:
             raise _forbidden(
                 f"this needs the role {lowest}, the key has {principal.role}; ask an admin for a key"
@@ -94,6 +93,17 @@ def require(lowest: Role) -> Callable[[Principal], Principal]:
         return principal
 
     return check
+
+
+def require_annotator(principal: Annotated[Principal, Depends(authenticate_rater)]) -> Principal:
+    """A dependency: the caller, who must be an annotator.
+
+    Raises:
+        Problem: 401 or 403.
+    """
+    if principal.role is not Role.ANNOTATOR:
+        raise _forbidden("this address is for annotators; open the annotator's personal link")
+    return principal
 
 
 def start_web_session(session: Session, key: ApiKey) -> str:
@@ -137,6 +147,24 @@ def refuse_other_sites(request: Request) -> None:
             "Refused: sent by another site",
             "a browser session may change things from DEFT's own pages alone; scripts send a Bearer token",
         )
+
+
+def _authenticate(
+    request: Request, bearer: HTTPAuthorizationCredentials | None, cookie: str | None
+) -> Principal:
+    _refuse_key_in_address(request)
+    if bearer is not None:
+        principal = _find(
+            bearer.credentials, sa.select(ApiKey).where(ApiKey.hash == hash_secret(bearer.credentials))
+        )
+    elif cookie is not None:
+        refuse_other_sites(request)
+        live = (WebSession.hash == hash_secret(cookie)) & (WebSession.expires_at > sa.func.now())
+        principal = _find(cookie, sa.select(ApiKey).join(WebSession).where(live))
+    else:
+        raise _unauthorized("no key was sent", "send the header Authorization: Bearer deft_...")
+    request.state.key_id = principal.key_id
+    return principal
 
 
 def _find(credential: str, query: sa.Select[ApiKey]) -> Principal:

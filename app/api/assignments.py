@@ -15,8 +15,8 @@ from starlette.responses import Response
 from app.api.dependencies import Transaction, problems
 from app.api.schemas import Answer
 from app.api.studies import StudyId
-from app.auth import Principal, require
-from app.db.models import Choice, Role
+from app.auth import Principal, require_annotator
+from app.db.models import Choice
 from app.errors import Problem, not_found
 from app.settings import get_settings
 from app.studies.assignments import NoSuchAssignment, NotVoted, StudyClosed, VoteStands, next_pair, undo, vote
@@ -33,7 +33,7 @@ class RaterIdentity:
     study_id: str
 
 
-def _rater(caller: Annotated[Principal, Depends(require(Role.ANNOTATOR))]) -> RaterIdentity:
+def _rater(caller: Annotated[Principal, Depends(require_annotator)]) -> RaterIdentity:
     if caller.annotator_id is None or caller.study_id is None:
         raise not_found("annotator of the key", caller.key_id)
     return RaterIdentity(caller.annotator_id, caller.study_id)

@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 
 from app.api.dependencies import Transaction
 from app.api.studies import StudyId, find_study
-from app.auth import SESSION_COOKIE, start_web_session
+from app.auth import RATER_COOKIE, SESSION_COOKIE, start_web_session
 from app.db.models import Annotator, ApiKey, Job, Role, WebSession
 from app.errors import Problem
 from app.keys import hash_secret
@@ -24,8 +24,8 @@ from app.web.render import render
 
 router = APIRouter(include_in_schema=False)
 
-
 SessionCookie = Annotated[str | None, Cookie(alias=SESSION_COOKIE)]
+RaterCookie = Annotated[str | None, Cookie(alias=RATER_COOKIE)]
 
 
 @router.get("/annotate/{token}")
@@ -41,7 +41,7 @@ def open_link(token: str, request: Request, session: Transaction) -> Response:
     study_id, key = row
     response = render("annotate.html", study_id=study_id)
     response.set_cookie(
-        SESSION_COOKIE,
+        RATER_COOKIE,
         start_web_session(session, key),
         max_age=int(3600 * get_settings().session_hours),
         secure=request.url.scheme == "https",
@@ -52,7 +52,7 @@ def open_link(token: str, request: Request, session: Transaction) -> Response:
 
 
 @router.get("/annotate")
-def go_on(session: Transaction, cookie: SessionCookie = None) -> Response:
+def go_on(session: Transaction, cookie: RaterCookie = None) -> Response:
     """The rater's page again, after a reload."""
     key = _key_of_session(session, cookie)
     annotator = session.scalar(sa.select(Annotator).where(Annotator.key_id == key.id)) if key else None

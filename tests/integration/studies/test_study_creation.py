@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 from study_world import Service, evaluated_job, job_without_evaluation, rows
 
-from app.auth import SESSION_COOKIE, find_usable_key, start_web_session
+from app.auth import RATER_COOKIE, SESSION_COOKIE, find_usable_key, start_web_session
 from app.db.models import Annotator, ApiKey, AuditEntry, JobStatus, StudyItem
 from app.db.session import transaction
 from app.studies.sampling import choose
@@ -208,3 +208,33 @@ def test_the_study_page_asks_for_a_researchers_login(service: Service) -> None:
             cookies = {SESSION_COOKIE: start_web_session(session, key)}
         service.http.cookies = cookies
         assert service.http.get(path, follow_redirects=False).status_code == expected[role], role
+
+
+def test_one_browser_is_a_researchers_and_a_raters(service: Service) -> None:
+    study = service.study(COUNTS)
+    link = service.rater(study).link
+    own = {"Sec-Fetch-Site": "same-origin"}
+    key = service.researcher["Authorization"].removeprefix("Bearer ")
+    service.http.post("/login", data={"key": key}, headers=own, follow_redirects=False)
+    following = f"/studies/{study['id']}/assignments:next"
+    assert service.http.post(following, headers=own).status_code == 403  # a researcher alone
+
+    assert service.http.get(link).status_code == 200
+    assert set(service.http.cookies) == {SESSION_COOKIE, RATER_COOKIE}
+    assert service.http.get("/jobs").status_code == 200
+    assert service.http.get(f"/studies/{study['id']}/view", follow_redirects=False).status_code == 200
+    assert service.http.get("/annotate").status_code == 200
+    pair = service.http.post(following, headers=own)
+    assert pair.status_code == 200
+    voted = service.http.post(f"/assignments/{pair.json()['id']}", json={"choice": "tie"}, headers=own)
+    assert voted.status_code == 200
+    for path in (following, f"/studies/{study['id']}/unblind"):
+        refused = service.http.post(path, headers={"Sec-Fetch-Site": "cross-site"})
+        assert (refused.status_code, refused.json()["code"]) == (403, "cross_site_request")
+
+    service.http.post("/logout", headers=own, follow_redirects=False)
+    assert set(service.http.cookies) == {RATER_COOKIE}
+    for path in ("/jobs", "/keys", f"/studies/{study['id']}/results"):
+        answer = service.http.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert service.http.post(following, headers=own).status_code == 200
