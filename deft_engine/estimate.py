@@ -142,11 +142,11 @@ class Estimator:
         training = TrainingSpec.model_validate(stage.spec["training"])
         samples = self._chosen(stage, facts)
         per_step = training.batch_size * training.gradient_accumulation
-        steps = training.epochs * math.ceil(samples / per_step)
-        if training.max_steps is not None:
-            steps = min(steps, training.max_steps)
+        per_epoch = math.ceil(samples / per_step)
+        steps = training.max_steps or training.epochs * per_epoch
+        epochs, more_steps = divmod(steps, per_epoch)
         of_sample = facts.tokens(facts.responses, training.max_length)
-        tokens = min(steps * per_step, training.epochs * samples) * of_sample
+        tokens = (epochs * samples + more_steps * per_step) * of_sample
         shape = self._shape(stage.inputs.get("model"))
         if shape is None:
             return StageCost(stage.stage, stage.fingerprint, samples, steps, round(tokens))

@@ -55,9 +55,11 @@ def test_plain_training_takes_every_sample() -> None:
     assert cost.seconds == pytest.approx(6 * 1_114_112 * 27_000 / 1e11)
 
 
-def test_steps_are_capped() -> None:
+def test_max_steps_counts_whatever_the_epochs() -> None:
     cost = costs(align(training={"max_steps": 2, "batch_size": 4}))["train"]
     assert (cost.steps, cost.tokens) == (2, 8 * 225)
+    cost = costs(align(training={"max_steps": 7, "batch_size": 16}))["train"]  # 2 epochs of 3 steps, and 1
+    assert (cost.steps, cost.tokens) == (7, (2 * 40 + 16) * 225)
 
 
 @pytest.mark.parametrize(
