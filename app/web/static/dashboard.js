@@ -1,6 +1,6 @@
 // One job: stages, curves that move while it trains, grading, Q_diff, generations and results.
 import { chart, drawCurves, drawHistogram } from "./charts.js";
-import { $, api, element, number, pair, poll, post, showError, time, turns } from "./page.js";
+import { $, api, element, number, pair, poll, post, replaceRows, showError, time, turns } from "./page.js";
 
 const id = $("job").dataset.id;
 const CURVES = [
@@ -153,7 +153,7 @@ const SHOWN = { "grading.json": showGrading, "qdiff_tokens.json": showTokens, "g
 
 async function showArtifacts() {
   const list = (await api(`/jobs/${id}/artifacts`)).data;
-  $("artifact-list").replaceChildren(...list.map((artifact) => element("li", {},
+  replaceRows($("artifact-list"), list.map((artifact) => element("li", {},
     element("a", { href: `/jobs/${id}/artifacts/${encodeURI(artifact.name)}`, download: artifact.name.split("/").at(-1) }, artifact.name),
     ` ${number(artifact.size)} bytes`)));
   for (const { name } of list) {

@@ -1,5 +1,5 @@
 // Jobs, datasets and studies: lists that stay fresh, and the forms that add to them.
-import { $, Problem, api, element, number, pager, poll, post, showError, status, time } from "./page.js";
+import { $, Problem, api, element, number, pager, poll, post, replaceRows, showError, status, time } from "./page.js";
 
 const jobs = pager(() => "/jobs", $("job-rows"), $("more-jobs"), (job) => element("tr", {},
   element("td", { class: "text" }, element("a", { href: `/jobs/${job.id}/dashboard` }, job.name)),
@@ -24,7 +24,7 @@ async function loadStudies() {
     element("td", {}, time(study.created_at)),
   ));
   const none = element("tr", {}, element("td", { class: "empty", colspan: 2 }, "No study yet: it compares two evaluated jobs."));
-  $("study-rows").replaceChildren(...(rows.length ? rows : [none]));
+  replaceRows($("study-rows"), rows.length ? rows : [none]);
 }
 
 async function offerEvaluatedJobs() {

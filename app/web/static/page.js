@@ -92,6 +92,14 @@ export async function poll(work, seconds) {
   }
 }
 
+/** Puts rows in the place of older ones. Equal ones stay as they are, and a focused link keeps the focus. */
+export function replaceRows(body, rows) {
+  if (body.innerHTML === rows.map((row) => row.outerHTML).join("")) return;
+  const focused = body.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  body.replaceChildren(...rows);
+  if (focused) body.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
+}
+
 /** Rows of a paged list, with a button for what is older. */
 export function pager(path, body, button, row, emptyText) {
   let last = null;
@@ -100,10 +108,10 @@ export function pager(path, body, button, row, emptyText) {
     const url = new URL(path(), location.origin);
     if (last !== null) url.searchParams.set("after", last);
     const list = await api(url.pathname + url.search);
-    if (reset) body.replaceChildren();
-    body.append(...list.data.map(row));
+    const rows = list.data.map(row);
+    if (reset) replaceRows(body, rows.length ? rows : [empty(body, emptyText)]);
+    else body.append(...rows);
     if (list.data.length) last = list.data.at(-1).id ?? list.data.at(-1).line;
-    if (!body.childElementCount) body.append(empty(body, emptyText));
     button.hidden = !list.has_more;
     return list;
   }
