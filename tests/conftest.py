@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from hypothesis import settings as hypothesis_settings
-from whole_service import WholeService, running
 
 from deft_engine.environment import ENGINE_DEFAULTS
+from tests.whole_service import WholeService, running
 
 for name, value in ENGINE_DEFAULTS.items():  # torch is loaded in this process, too, and not yet
     os.environ.setdefault(name, value)

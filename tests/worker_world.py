@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
-from orchestration_world import job, run
 from sqlalchemy import select
 
 from app.db.models import TERMINAL_JOBS, Artifact, Metric
@@ -25,6 +24,7 @@ from app.store import get_store
 from deft_engine.plan import DatasetRef, External, Source, plan_job
 from deft_engine.specs import job_spec_adapter
 from deft_engine.stages import ImportSpec
+from tests.orchestration_world import job, run
 
 T = TypeVar("T")
 

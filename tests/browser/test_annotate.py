@@ -5,28 +5,25 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
+from playwright.sync_api import Page, Route, expect
 from scipy.stats import binomtest
-from study_world import Service, api_key
 
 from app.auth import SESSION_COOKIE, find_usable_key, start_web_session
 from app.db.models import Role
 from app.db.session import transaction
 from app.main import create_app
+from tests.study_world import Service, api_key
+
+if TYPE_CHECKING:
+    from conftest import Watched
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage"
-)
 COUNTS = {"harmless-base": 5, "helpful-base": 5, "helpful-online": 5, "helpful-rejection": 5}
 KEYS = {"1": "left", "ArrowLeft": "left", "2": "tie", "ArrowDown": "tie", "3": "right", "ArrowRight": "right"}
 
@@ -63,48 +60,6 @@ def service(address: str) -> Iterator[Service]:
     with TestClient(create_app(), base_url=address) as http:
         keys = [{"Authorization": f"Bearer {api_key(role)}"} for role in (Role.RESEARCHER, Role.VIEWER)]
         yield Service(http, *keys)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser at {CHROMIUM}; install Debian's chromium to run this test")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS.split())
-        yield browser
-        browser.close()
-
-
-@dataclass(frozen=True)
-class Watched:
-    """A browser context whose console and requests are kept."""
-
-    context: BrowserContext
-    console: list[str]
-    hosts: set[str]
-
-    def open(self, link: str) -> Page:
-        page = self.context.new_page()
-        page.on("console", lambda message: self.console.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: self.console.append(f"uncaught: {error}"))
-        page.on("request", lambda request: self.hosts.add(request.url.split("/")[2]))
-        page.goto(link)
-        return page
-
-
-@pytest.fixture
-def browse(chromium: Browser) -> Iterator[Callable[..., Watched]]:
-    contexts: list[BrowserContext] = []
-
-    def new(**options: object) -> Watched:
-        context = chromium.new_context(**options)  # type: ignore[arg-type]
-        context.set_default_timeout(15_000)
-        contexts.append(context)
-        return Watched(context, [], set())
-
-    yield new
-    for context in contexts:
-        context.close()
 
 
 def expect_rated(page: Page, done: int, total: int) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import schemathesis
-from api_world import Api
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import checks
+
+from tests.api_world import Api
 
 OPEN = {"/healthz", "/readyz", "/metrics"}
 EXAMPLES = 12

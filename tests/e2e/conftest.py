@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from e2e_data import DEFT_A, EVALUATED, TRAINING, Files, write_files
-from whole_service import WholeService
 
 from deft_client.models import Dataset, Job
+from tests.e2e.e2e_data import DEFT_A, EVALUATED, TRAINING, Files, write_files
+from tests.whole_service import WholeService
 
 
 @pytest.fixture(scope="session")

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from e2e_data import DEFT_A, EVALUATED, STEPS
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
-from whole_service import WholeService
 
 from deft_client.models import Dataset, Job
+from tests.e2e.e2e_data import DEFT_A, EVALUATED, STEPS
+from tests.whole_service import WholeService
 
 pytestmark = pytest.mark.timeout(900)  # a fixture waits for all stages of its job
 

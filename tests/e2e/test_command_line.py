@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
-from e2e_data import STEPS, Files
-from whole_service import JOB_SECONDS, WholeService
 
 from deft_client.models import Dataset, Job
+from tests.e2e.e2e_data import STEPS, Files
+from tests.whole_service import JOB_SECONDS, WholeService
 
 pytestmark = pytest.mark.timeout(900)  # a fixture waits for all stages of its job
 

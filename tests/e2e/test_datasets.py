@@ -8,11 +8,11 @@ import json
 from pathlib import Path
 
 import pytest
-from e2e_data import BROKEN_LINE, Files
-from whole_service import JOB_SECONDS, WholeService
 
 from deft_client.errors import Invalid
 from deft_client.models import Dataset
+from tests.e2e.e2e_data import BROKEN_LINE, Files
+from tests.whole_service import JOB_SECONDS, WholeService
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from whole_service import WholeService
 
 from deft_client.errors import Invalid
 from deft_client.models import Dataset
+from tests.whole_service import WholeService
 
 pytestmark = pytest.mark.timeout(600)
 

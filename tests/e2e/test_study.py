@@ -6,10 +6,10 @@ import json
 from collections import Counter
 
 import pytest
-from whole_service import WholeService
 
 from deft_client import DeftClient
 from deft_client.models import Job
+from tests.whole_service import WholeService
 
 pytestmark = pytest.mark.timeout(900)  # a fixture waits for all stages of its job
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from api_world import Api, headers_for
 from fastapi.testclient import TestClient
 
 from app.db.models import Role
 from app.main import create_app
+from tests.api_world import Api, headers_for
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from api_world import Api, headers_for
 
 from app.auth import SESSION_COOKIE, end_web_session, find_usable_key, start_web_session
 from app.db.models import ApiKey, AuditEntry, Role
 from app.db.session import transaction
 from app.keys import create_key
+from tests.api_world import Api, headers_for
 
 READS = ["/datasets", "/jobs", "/datasets/ds_x", "/jobs/job_x", "/jobs/job_x/events", "/jobs/job_x/metrics"]
 WRITES = ["/datasets", "/jobs", "/jobs/job_x/cancel"]

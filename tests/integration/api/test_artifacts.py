@@ -6,7 +6,8 @@ import hashlib
 from typing import Any
 
 import pytest
-from api_world import RANKED, Api, finish, jsonl, make_ready, run_stages, stage_run_of, take
+
+from tests.api_world import RANKED, Api, finish, jsonl, make_ready, run_stages, stage_run_of, take
 
 WEIGHTS = bytes(range(256)) * 4000
 FILES = {"model/config.json": b'{"model_type": "llama"}', "model/model.safetensors": WEIGHTS}

@@ -7,10 +7,10 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from api_world import RANKED, Api, jsonl, run_stages, stage_run_of, take
 
 from app.db.models import DatasetStatus
 from app.settings import get_settings
+from tests.api_world import RANKED, Api, jsonl, run_stages, stage_run_of, take
 
 
 def stored(sha256: str) -> bool:

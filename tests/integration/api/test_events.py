@@ -7,11 +7,11 @@ import threading
 from typing import Any
 
 import pytest
-from api_world import Api
 
 from app.api import events
 from app.db.events import append_event
 from app.db.session import transaction
+from tests.api_world import Api
 
 
 @pytest.fixture(autouse=True)

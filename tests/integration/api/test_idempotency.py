@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from api_world import RANKED, Api, headers_for, jsonl
 
 from app.db.models import Dataset, IdempotencyKey, Job, Role
 from app.db.session import transaction
+from tests.api_world import RANKED, Api, headers_for, jsonl
 
 KEY = {"Idempotency-Key": "once"}
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_world import ENDED, RANKED, Api, finish, make_ready, run_stages, stage_run_of, take
 
 from app.db.claims import fail
 from app.db.events import append_event
 from app.db.session import transaction
 from app.settings import get_settings
+from tests.api_world import ENDED, RANKED, Api, finish, make_ready, run_stages, stage_run_of, take
 
 UNSCORED = [{"prompt": f"Q{i}?", "responses": ["good", "bad"]} for i in range(4)]
 

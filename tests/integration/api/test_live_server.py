@@ -13,10 +13,10 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from api_world import headers_for
 
 from app.db.models import Role
 from app.settings import get_settings
+from tests.api_world import headers_for
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from api_world import Api, finish, make_ready, stage_run_of, take
 
 from app.db.session import transaction
+from tests.api_world import Api, finish, make_ready, stage_run_of, take
 
 
 @pytest.fixture

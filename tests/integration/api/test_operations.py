@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from api_world import Api
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.settings import get_settings
+from tests.api_world import Api
 
 
 def test_it_is_alive_and_ready(api: Api) -> None:

@@ -4,7 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from orchestration_world import (
+from sqlalchemy import select, update
+
+from app.db.claims import FENCED_WRITES, Claim, LeaseLost, renew
+from app.db.ingest import ingest
+from app.db.locks import database_time
+from app.db.models import Artifact, Attempt, StageRun
+from app.db.session import transaction
+from tests.orchestration_world import (
     CRASH,
     DEFECT,
     align,
@@ -20,13 +27,6 @@ from orchestration_world import (
     take,
     took,
 )
-from sqlalchemy import select, update
-
-from app.db.claims import FENCED_WRITES, Claim, LeaseLost, renew
-from app.db.ingest import ingest
-from app.db.locks import database_time
-from app.db.models import Artifact, Attempt, StageRun
-from app.db.session import transaction
 
 
 def attempts(run_id: str) -> list[tuple[str, int | None]]:

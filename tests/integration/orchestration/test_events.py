@@ -4,7 +4,6 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from orchestration_world import align, events, finish, hand_back, move, run, runs, submit, took
 from sqlalchemy import select
 
 from app.db.claims import Claim
@@ -12,6 +11,7 @@ from app.db.events import append_event
 from app.db.ingest import ingest
 from app.db.models import Metric
 from app.db.session import transaction
+from tests.orchestration_world import align, events, finish, hand_back, move, run, runs, submit, took
 
 TIME = "2026-01-01T00:00:00+00:00"
 

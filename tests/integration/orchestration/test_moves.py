@@ -3,7 +3,12 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from orchestration_world import (
+
+from app.db.claims import Claim, renew
+from app.db.graph import Wanted
+from app.db.session import transaction
+from app.db.transitions import IllegalMove
+from tests.orchestration_world import (
     DEFECT,
     align,
     die,
@@ -20,11 +25,6 @@ from orchestration_world import (
     take,
     took,
 )
-
-from app.db.claims import Claim, renew
-from app.db.graph import Wanted
-from app.db.session import transaction
-from app.db.transitions import IllegalMove
 
 
 def wanted_of(claimed: Claim) -> Wanted:

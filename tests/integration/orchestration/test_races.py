@@ -11,7 +11,15 @@ from threading import Barrier
 from typing import Any
 
 import pytest
-from orchestration_world import (
+from sqlalchemy import select
+
+from app.db.claims import Claim, LeaseLost
+from app.db.models import LIVE_STAGES, TERMINAL_JOBS, JobStage
+from app.db.reconcile import reconcile
+from app.db.session import transaction
+from app.db.transitions import IllegalMove
+from app.settings import get_settings
+from tests.orchestration_world import (
     align,
     die,
     events,
@@ -25,14 +33,6 @@ from orchestration_world import (
     take,
     took,
 )
-from sqlalchemy import select
-
-from app.db.claims import Claim, LeaseLost
-from app.db.models import LIVE_STAGES, TERMINAL_JOBS, JobStage
-from app.db.reconcile import reconcile
-from app.db.session import transaction
-from app.db.transitions import IllegalMove
-from app.settings import get_settings
 
 ROUNDS = 15
 

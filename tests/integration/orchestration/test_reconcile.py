@@ -4,7 +4,15 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from orchestration_world import (
+from sqlalchemy import func, select, update
+
+from app.db.claims import LeaseLost
+from app.db.locks import database_time
+from app.db.models import Attempt, StageRun
+from app.db.reconcile import reconcile
+from app.db.session import transaction
+from app.settings import get_settings
+from tests.orchestration_world import (
     align,
     finish,
     job,
@@ -16,14 +24,6 @@ from orchestration_world import (
     take,
     took,
 )
-from sqlalchemy import func, select, update
-
-from app.db.claims import LeaseLost
-from app.db.locks import database_time
-from app.db.models import Attempt, StageRun
-from app.db.reconcile import reconcile
-from app.db.session import transaction
-from app.settings import get_settings
 
 EMPTY_BROKER = {"cpu": 0, "gpu": 0}
 

@@ -4,7 +4,16 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from orchestration_world import (
+from sqlalchemy import func, select
+
+from app.db.graph import record_import
+from app.db.models import Artifact, Dataset, DatasetStatus, Job, JobStage, StageRun
+from app.db.session import transaction
+from app.db.submit import submit_import
+from app.store import get_store
+from deft_engine.errors import SpecError
+from deft_engine.plan import plan_dataset
+from tests.orchestration_world import (
     DEFECT,
     Names,
     align,
@@ -21,15 +30,6 @@ from orchestration_world import (
     submit,
     took,
 )
-from sqlalchemy import func, select
-
-from app.db.graph import record_import
-from app.db.models import Artifact, Dataset, DatasetStatus, Job, JobStage, StageRun
-from app.db.session import transaction
-from app.db.submit import submit_import
-from app.store import get_store
-from deft_engine.errors import SpecError
-from deft_engine.plan import plan_dataset
 
 
 def count_runs() -> int:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 from fastapi.testclient import TestClient
-from study_world import Service, api_key
 
 from app.db.models import Role
 from app.main import create_app
+from tests.study_world import Service, api_key
 
 
 @pytest.fixture

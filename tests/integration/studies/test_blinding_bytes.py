@@ -13,7 +13,6 @@ from fastapi.testclient import TestClient
 from scipy.stats import binomtest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
-from study_world import MODEL, Rater, Row, Service, evaluated_job
 
 from app.db.models import Annotator, ApiKey, Assignment, Choice, Role, StudyItem
 from app.db.session import transaction
@@ -21,6 +20,7 @@ from app.ids import new_id
 from app.keys import create_key, hash_secret
 from app.main import create_app
 from app.studies.assignments import next_pair, vote
+from tests.study_world import MODEL, Rater, Row, Service, evaluated_job
 
 # Words that would name a side, a system or an order; none of them may reach a rater.
 FORBIDDEN = (

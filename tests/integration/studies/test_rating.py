@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 import pytest
 from scipy.stats import binomtest
 from sqlalchemy import func, select, text
-from study_world import Rater, Service, evaluated_job, rows
 
 from app.db.models import Annotator, ApiKey, Assignment, StudyItem, Vote
 from app.db.session import transaction
+from tests.study_world import Rater, Service, evaluated_job, rows
 
 COUNTS = {"harmless-base": 3, "helpful-base": 4}
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
-from study_world import Service, evaluated_job, job_without_evaluation, rows
 
 from app.auth import RATER_COOKIE, SESSION_COOKIE, find_usable_key, start_web_session
 from app.db.models import Annotator, ApiKey, AuditEntry, JobStatus, StudyItem
 from app.db.session import transaction
 from app.studies.sampling import choose
+from tests.study_world import Service, evaluated_job, job_without_evaluation, rows
 
 COUNTS = {"harmless-base": 6, "helpful-base": 6}
 

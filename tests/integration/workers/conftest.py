@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import redis
-from worker_world import QUICK, descendants_of_workers, until, upload
 
 from app.queue import get_celery
 from app.settings import get_settings
+from tests.worker_world import QUICK, descendants_of_workers, until, upload
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,15 @@ import psycopg
 import pytest
 import redis
 import sqlalchemy as sa
-from orchestration_world import events, job, run, runs
-from worker_world import (
+
+from app.db.models import Artifact, Attempt
+from app.db.session import get_engine, transaction
+from app.embedded.valkey import EmbeddedValkey
+from app.queue import get_celery, ring, waiting_messages
+from app.settings import get_settings
+from app.store import get_store
+from tests.orchestration_world import events, job, run, runs
+from tests.worker_world import (
     engine_of,
     finished,
     losses,
@@ -19,13 +26,6 @@ from worker_world import (
     until,
     worker,
 )
-
-from app.db.models import Artifact, Attempt
-from app.db.session import get_engine, transaction
-from app.embedded.valkey import EmbeddedValkey
-from app.queue import get_celery, ring, waiting_messages
-from app.settings import get_settings
-from app.store import get_store
 
 STEPS = 24
 

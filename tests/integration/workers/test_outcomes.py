@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from orchestration_world import DEFECT, align, events, job, move, run, runs, statuses, submit
 
 from app.db.models import Artifact, Attempt
 from app.db.session import transaction
@@ -17,6 +16,7 @@ from app.settings import get_settings
 from app.store import get_store
 from deft_engine.canonical import sha256_hex
 from deft_engine.events import EventWriter
+from tests.orchestration_world import DEFECT, align, events, job, move, run, runs, statuses, submit
 from workers import run_stage
 from workers.run_folder import RunFolder
 

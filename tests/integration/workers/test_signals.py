@@ -9,8 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 import sqlalchemy as sa
-from orchestration_world import job, move, run, runs, statuses
-from worker_world import (
+
+from app.db.models import Attempt
+from app.db.session import transaction
+from app.settings import get_settings
+from tests.orchestration_world import job, move, run, runs, statuses
+from tests.worker_world import (
     descendants_of_workers,
     engine_of,
     finished,
@@ -22,10 +26,6 @@ from worker_world import (
     weights,
     worker,
 )
-
-from app.db.models import Attempt
-from app.db.session import transaction
-from app.settings import get_settings
 
 STEPS = 24
 LONG = 3_999  # steps: never reached, and every one is reported

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from worker_world import until
+
+from tests.worker_world import until
 
 SUPERVISE = """
 import sys

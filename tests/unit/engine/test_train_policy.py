@@ -14,16 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.numpy import save_file
-from stage_folders import (
-    StopAfter,
-    error_of,
-    make_samples,
-    make_stage,
-    points,
-    result_of,
-    run_stage,
-    weights,
-)
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -38,6 +28,16 @@ from deft_engine.specs import GradShare, LoraSpec, TrainingSpec
 from deft_engine.stages import DistributionRewardSpec, ReferenceSpec, TrainSpec
 from deft_engine.tokenizer import load_tokenizer, tokenizer_sha256
 from deft_engine.types import Level, Sample
+from tests.unit.engine.stage_folders import (
+    StopAfter,
+    error_of,
+    make_samples,
+    make_stage,
+    points,
+    result_of,
+    run_stage,
+    weights,
+)
 
 PAIRS = make_samples(6)
 TRIPLES = make_samples(6, responses=3)

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from stage_folders import (
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from deft_engine.losses import BradleyTerry
+from deft_engine.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
+from deft_engine.specs import LoraSpec, TrainingSpec
+from deft_engine.stages import TrainRewardSpec
+from tests.unit.engine.stage_folders import (
     StopAfter,
     error_of,
     make_samples,
@@ -18,12 +24,6 @@ from stage_folders import (
     run_stage_process,
     weights,
 )
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-from deft_engine.losses import BradleyTerry
-from deft_engine.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
-from deft_engine.specs import LoraSpec, TrainingSpec
-from deft_engine.stages import TrainRewardSpec
 
 SIGKILL = -9
 SAMPLES = make_samples(21, responses=3)

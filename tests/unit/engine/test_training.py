@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from stage_folders import make_samples
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers import PreTrainedModel
@@ -29,6 +28,7 @@ from deft_engine.train_policy import PolicyObjective
 from deft_engine.training import Objective, Training
 from deft_engine.training_data import BatchOrder, RankedSample, TrainingBatch, TrainingData
 from deft_engine.training_metrics import Recorder
+from tests.unit.engine.stage_folders import make_samples
 
 SAMPLES = make_samples(7)
 SFT_OBJECTIVE = PolicyObjective(SFT(), "float32", None)
