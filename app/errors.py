@@ -1,4 +1,7 @@
-"""Every error answer is ``application/problem+json`` (RFC 9457) and says what was found and what to do."""
+"""Every error answer is ``application/problem+json`` (RFC 9457) and says what was found and what to do.
+
+A person who opens a page gets the same as a page.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import compile_path
 
+from app.web.render import render
 from deft_engine.errors import DataError, DeftError, DiskFull, ModelError, ResourceError, SpecError
 from deft_engine.faults import fault_detail, fault_pointer
 
@@ -133,9 +137,25 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(OSError, _on_os_error)
 
 
-def unexpected_response(request_id: str) -> Response:
+def unexpected_response(request: Request) -> Response:
     """500: says nothing of the inside; the log has the traceback under the request's id."""
-    return _unexpected().response(request_id)
+    return _answer(request, _unexpected())
+
+
+def _answer(request: Request, problem: Problem) -> Response:
+    request_id = request_id_of(request)
+    if not _opens_a_page(request):
+        return problem.response(request_id)
+    page = render("problem.html", status=problem.status, problem=problem, request_id=request_id)
+    page.headers.update(problem.headers)
+    return page
+
+
+def _opens_a_page(request: Request) -> bool:
+    """Whether a browser asks for one of the pages, or for an address where there is nothing."""
+    route = request.scope.get("route")
+    is_api = route is not None and route.include_in_schema
+    return not is_api and "text/html" in request.headers.get("accept", "")
 
 
 def _unexpected() -> Problem:
@@ -149,12 +169,12 @@ def _unexpected() -> Problem:
 
 def _on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
-    return error.response(request_id_of(request))
+    return _answer(request, error)
 
 
 def _on_deft_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, DeftError)
-    return problem_of(error).response(request_id_of(request))
+    return _answer(request, problem_of(error))
 
 
 _HTTP_ERRORS = {
@@ -174,7 +194,7 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         headers["Allow"] = ", ".join(sorted(_allowed_methods(request, headers.get("Allow", ""))))
     problem = Problem(error.status_code, code, phrase, detail or error.detail, headers=headers)
-    return problem.response(request_id_of(request))
+    return _answer(request, problem)
 
 
 def _allowed_methods(request: Request, of_one_route: str) -> set[str]:
@@ -192,13 +212,13 @@ def _on_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     found = error.errors()
     if found and found[0]["type"] == "json_invalid":
-        return _malformed_json(found[0], error.body).response(request_id_of(request))
+        return _answer(request, _malformed_json(found[0], error.body))
     if isinstance(error.body, bytes):
         detail = "send it as JSON, with the header Content-Type: application/json"
         faults = [FieldError(pointer="", code="content_type", detail=detail)]
     else:
         faults = [_field_error(fault, error.body) for fault in found]
-    return invalid_request(faults).response(request_id_of(request))
+    return _answer(request, invalid_request(faults))
 
 
 def _field_error(fault: Mapping[str, Any], body: Any) -> FieldError:
@@ -224,7 +244,7 @@ def _on_database_error(request: Request, error: Exception) -> Response:
         "nothing was changed; try again in a few seconds",
         headers={"Retry-After": "5"},
     )
-    return problem.response(request_id_of(request))
+    return _answer(request, problem)
 
 
 def _on_os_error(request: Request, error: Exception) -> Response:
@@ -234,7 +254,7 @@ def _on_os_error(request: Request, error: Exception) -> Response:
         f"the server's disk is full or read-only: {error.strerror}",
         hint="free some space in DEFT's home and send the request again; what is stored is unharmed",
     )
-    return problem_of(full).response(request_id_of(request))
+    return _answer(request, problem_of(full))
 
 
 def _on_disconnect(request: Request, error: Exception) -> Response:

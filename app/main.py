@@ -22,8 +22,9 @@ from app.api import (
 )
 from app.db.session import get_engine
 from app.errors import install_error_handlers
-from app.logging import RequestLog, configure_logging
+from app.logging import configure_logging
 from app.openapi import describe
+from app.request_log import RequestLog
 from app.settings import get_settings
 from app.uploads import remove_leftovers
 from app.web import pages, static_files, study_pages

@@ -1,0 +1,69 @@
+"""Whoever opens a page gets a page, also when something is wrong; whoever asks the API gets a problem."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from app.web import pages
+from tests.api_world import Api
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "Sec-Fetch-Site": "same-origin"}
+
+
+@pytest.fixture
+def logged_in(api: Api) -> TestClient:
+    key = api.researcher["Authorization"].removeprefix("Bearer ")
+    api.http.post("/login", data={"key": key}, headers=BROWSER, follow_redirects=False)
+    return api.http
+
+
+@pytest.mark.parametrize("path", ["/jobs/job_x/dashboard", "/datasets/ds_x/view", "/studies/stu_x/view"])
+def test_a_page_of_nothing_says_so_as_a_page(logged_in: TestClient, path: str) -> None:
+    answer = logged_in.get(path, headers=BROWSER)
+    assert answer.status_code == 404
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "script-src 'self'" in answer.headers["content-security-policy"]
+    assert "<h1>Not found</h1>" in answer.text
+    assert "_x&#39;; list them" in answer.text
+    assert '<a href="/">' in answer.text
+    assert answer.headers["x-request-id"] in answer.text
+    as_problem = logged_in.get(path)
+    assert as_problem.headers["content-type"] == "application/problem+json"
+
+
+def test_an_address_with_nothing_and_one_that_is_no_text(api: Api) -> None:
+    nothing = api.http.get("/nothing-here/<b>", headers=BROWSER)
+    assert (nothing.status_code, "<h1>Not Found</h1>" in nothing.text) == (404, True)
+    assert api.http.get("/nothing-here").json()["code"] == "not_found"
+    assert "<h1>The request is not valid</h1>" in api.http.get("/studies/%00/view", headers=BROWSER).text
+    wrong_method = api.http.post("/login/", headers=BROWSER)
+    assert wrong_method.status_code == 404
+
+
+def test_a_refusal_is_a_page(api: Api) -> None:
+    key = api.viewer["Authorization"].removeprefix("Bearer ")
+    api.http.post("/login", data={"key": key}, headers=BROWSER, follow_redirects=False)
+    answer = api.http.get("/studies/stu_x/view", headers=BROWSER)
+    assert (answer.status_code, "<h1>Not allowed</h1>" in answer.text) == (403, True)
+
+
+def test_the_api_answers_browsers_as_it_answers_scripts(logged_in: TestClient) -> None:
+    for path in ("/jobs/job_x", "/datasets?limit=0"):
+        assert logged_in.get(path, headers=BROWSER).headers["content-type"] == "application/problem+json"
+
+
+def test_a_defect_is_a_page_that_says_nothing_of_the_inside(
+    service_settings: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the inside")
+
+    monkeypatch.setattr(pages, "_for_reader", broken)
+    with TestClient(create_app(), raise_server_exceptions=False) as http:
+        answer = http.get("/", headers=BROWSER)
+        assert (answer.status_code, "the inside" in answer.text) == (500, False)
+        assert "<h1>Something went wrong in the service</h1>" in answer.text
+        assert answer.headers["x-request-id"] in answer.text
+        assert http.get("/").json()["code"] == "internal_error"
