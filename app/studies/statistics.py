@@ -6,9 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from scipy.stats import binomtest
+if TYPE_CHECKING:
+    from scipy.stats._result_classes import BinomTestResult
 
 Winner = Literal["a", "tie", "b"]
 Side = Literal["left", "tie", "right"]
@@ -70,7 +71,7 @@ def rate(count: int, n: int) -> Rate:
     """A share with its Wilson score interval."""
     if n == 0:
         return Rate(count, n, None, None)
-    interval = binomtest(count, n).proportion_ci(CONFIDENCE, method="wilson")
+    interval = _binomial_test(count, n).proportion_ci(CONFIDENCE, method="wilson")
     return Rate(count, n, count / n, (float(interval.low), float(interval.high)))
 
 
@@ -80,7 +81,7 @@ def outcome(judgments: Iterable[Judgment]) -> Outcome:
     winners = Counter(vote.winner for vote in votes)
     sides = Counter(vote.side for vote in votes)
     decided = winners["a"] + winners["b"]
-    p_value = float(binomtest(winners["a"], decided, 0.5).pvalue) if decided else None
+    p_value = float(_binomial_test(winners["a"], decided).pvalue) if decided else None
     return Outcome(
         n=len(votes),
         win=rate(winners["a"], len(votes)),
@@ -152,3 +153,10 @@ def cohen_kappa(pairs: Sequence[tuple[Hashable, Hashable]]) -> float | None:
     if chance == 1:
         return None
     return (sum(first == second for first, second in pairs) / n - chance) / (1 - chance)
+
+
+def _binomial_test(successes: int, n: int) -> BinomTestResult:
+    """Exact test of "the probability is 1/2"."""
+    from scipy.stats import binomtest  # takes longer to import than the rest of the service
+
+    return binomtest(successes, n, 0.5)
