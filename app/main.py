@@ -10,6 +10,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from app.api import (
+    annotators,
     artifacts,
     assignments,
     datasets,
@@ -42,6 +43,7 @@ _ROUTERS = (
     keys.router,
     operations.router,
     studies.router,
+    annotators.router,
     static_files.router,
     study_pages.router,
     pages.router,

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path
 from pydantic import Field, StringConstraints
 from sqlalchemy.orm import Session
 from starlette.responses import Response
@@ -15,18 +15,15 @@ from starlette.responses import Response
 from app.api.dependencies import After, Limit, Researcher, Transaction, Viewer, problems
 from app.api.pages import newest_first
 from app.api.schemas import Answer, Page
-from app.db.models import AuditEntry, Role, Study
+from app.db.models import AuditEntry, Study
 from app.errors import Problem, not_found
 from app.idempotency import Idempotent, created
-from app.keys import create_key, hash_secret, new_secret
-from app.settings import get_settings
 from app.store import get_store
-from app.studies.creation import CRITERIA, Protocol, StudyDesign, SubsetTaken, add_annotator, create_study
+from app.studies.creation import CRITERIA, Protocol, StudyDesign, create_study
 from app.studies.results import (
     Exclusions,
     RaterFigures,
     export_csv,
-    progress,
     results,
     study_warnings,
     subset_sizes,
@@ -77,45 +74,6 @@ class StudyAnswer(Answer):
     unblinded_at: datetime | None
 
 
-class NewAnnotator(Spec):
-    """A rater of some of a study's subsets."""
-
-    name: Name
-    subsets: list[Name] = Field(min_length=1, max_length=1000)
-
-
-class CreatedAnnotator(Answer):
-    """A rater's access; ``key`` and ``link`` are shown this once."""
-
-    id: str
-    object: Literal["annotator"] = "annotator"
-    name: str
-    subsets: list[str]
-    key: str
-    link: str
-
-
-class AnnotatorAnswer(Answer):
-    """A rater and how far they are. Revoking ``key_id`` ends their access; their votes stay."""
-
-    id: str
-    object: Literal["annotator"] = "annotator"
-    name: str
-    subsets: list[str]
-    key_id: str
-    revoked: bool
-    done: int
-    total: int
-
-
-class Annotators(Answer):
-    """All raters of a study."""
-
-    object: Literal["list"] = "list"
-    data: list[AnnotatorAnswer]
-    has_more: Literal[False] = False
-
-
 class Results(Answer):
     """What the standing votes say, late ones included: wins, ties and losses of ``a`` against ``b``.
 
@@ -147,7 +105,7 @@ def make_study(asked: NewStudy, session: Transaction, caller: Researcher, once: 
     def create() -> Response:
         design = StudyDesign(**asked.model_dump())
         study = create_study(session, get_store(), design, caller.key_id)
-        _note(session, caller.key_id, "study.create", study.id, {"a": design.a, "b": design.b})
+        note(session, caller.key_id, "study.create", study.id, {"a": design.a, "b": design.b})
         return created(_shown(session, study), f"/studies/{study.id}")
 
     return once.answer(session, caller, create)
@@ -166,52 +124,6 @@ def list_studies(
 def retrieve_study(study_id: StudyId, session: Transaction, caller: Viewer) -> StudyAnswer:
     """One study."""
     return _shown(session, find_study(session, study_id))
-
-
-@router.post(
-    "/{study_id}/annotators",
-    operation_id="add_annotator",
-    status_code=201,
-    response_model=CreatedAnnotator,
-    responses=problems(409),
-)
-def make_annotator(
-    study_id: StudyId,
-    asked: NewAnnotator,
-    request: Request,
-    session: Transaction,
-    caller: Researcher,
-    once: Idempotent,
-) -> Response:
-    """Invite a rater: a key for scripts and a personal link for a browser, both shown this once."""
-
-    def create() -> Response:
-        study = _locked_open_study(session, study_id)
-        key, text = create_key(session, name=f"{asked.name} ({study.name})"[:200], role=Role.ANNOTATOR)
-        token = new_secret()
-        try:
-            annotator = add_annotator(session, study, asked.name, asked.subsets, key, hash_secret(token))
-        except SubsetTaken as error:
-            raise Problem(409, "subset_taken", "The subset has an annotator", str(error)) from error
-        _note(session, caller.key_id, "study.invite", study.id, {"annotator": annotator.id})
-        base = (get_settings().public_url or str(request.base_url)).rstrip("/")
-        answer = CreatedAnnotator(
-            id=annotator.id,
-            name=annotator.name,
-            subsets=annotator.subsets,
-            key=text,
-            link=f"{base}/annotate/{token}",
-        )
-        return created(answer, f"/studies/{study.id}/annotators")
-
-    return once.answer(session, caller, create)
-
-
-@router.get("/{study_id}/annotators", operation_id="list_annotators", responses=problems())
-def list_annotators(study_id: StudyId, session: Transaction, caller: Viewer) -> Annotators:
-    """All raters of the study with the number of pairs that they rated, and of those that are theirs."""
-    study = find_study(session, study_id)
-    return Annotators(data=[AnnotatorAnswer.model_validate(rater) for rater in progress(session, study)])
 
 
 @router.get("/{study_id}/results", operation_id="study_results", responses=problems())
@@ -244,10 +156,10 @@ def export_study(study_id: StudyId, session: Transaction, caller: Researcher) ->
 @router.post("/{study_id}/unblind", operation_id="unblind_study", responses=problems())
 def unblind_study(study_id: StudyId, session: Transaction, caller: Researcher) -> StudyAnswer:
     """Close the study for good: no vote is taken or undone after this, and it stands on the audit log."""
-    study = _locked_study(session, study_id)
+    study = lock_study(session, study_id)
     if study.unblinded_at is None:
         study.unblinded_at = session.scalar(sa.select(sa.func.clock_timestamp()))
-        _note(session, caller.key_id, "study.unblind", study.id, {"manifest_sha256": study.manifest_sha256})
+        note(session, caller.key_id, "study.unblind", study.id, {"manifest_sha256": study.manifest_sha256})
     return _shown(session, study)
 
 
@@ -263,15 +175,25 @@ def find_study(session: Session, study_id: str) -> Study:
     return study
 
 
-def _locked_study(session: Session, study_id: str) -> Study:
+def lock_study(session: Session, study_id: str) -> Study:
+    """The study with this id, its row locked, so that what is decided about it is decided one by one.
+
+    Raises:
+        Problem: 404.
+    """
     study = session.get(Study, study_id, with_for_update=True)
     if study is None:
         raise not_found("study", study_id)
     return study
 
 
-def _locked_open_study(session: Session, study_id: str) -> Study:
-    study = _locked_study(session, study_id)
+def lock_open_study(session: Session, study_id: str) -> Study:
+    """As :func:`lock_study`.
+
+    Raises:
+        Problem: 404; 409 after unblinding.
+    """
+    study = lock_study(session, study_id)
     if study.unblinded_at is not None:
         raise Problem(
             409,
@@ -301,5 +223,6 @@ def _shown(session: Session, study: Study) -> StudyAnswer:
     )
 
 
-def _note(session: Session, actor: str, action: str, target: str, detail: dict[str, str]) -> None:
+def note(session: Session, actor: str, action: str, target: str, detail: dict[str, str]) -> None:
+    """Write what was done to a study into the audit log."""
     session.add(AuditEntry(actor=actor, action=action, target=target, detail=detail))

@@ -63,7 +63,7 @@ class SubsetTaken(Exception):
         names = ", ".join(f"{subset!r} (rated by {rater!r})" for subset, rater in sorted(taken.items()))
         super().__init__(
             f"under the protocol 'paper' each subset has its own annotator; already taken: {names}. "
-            "Name other subsets; or revoke that annotator's key, and their unrated pairs are free; or make a "
+            "Name other subsets; or revoke that annotator, and their unrated pairs are free; or make a "
             "study with the protocol 'rigorous', in which annotators overlap"
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import pytest
 import uvicorn
@@ -17,10 +16,8 @@ from app.auth import SESSION_COOKIE, find_usable_key, start_web_session
 from app.db.models import Role
 from app.db.session import transaction
 from app.main import create_app
+from tests.browser.watched import Watched
 from tests.study_world import Service, api_key
-
-if TYPE_CHECKING:
-    from conftest import Watched
 
 pytestmark = pytest.mark.browser
 
@@ -67,6 +64,14 @@ def expect_rated(page: Page, done: int, total: int) -> None:
     expect(page.locator("#count")).to_have_text(text)
     if done < total:
         expect(page.locator("[data-choice=tie]")).to_be_enabled()
+
+
+def log_in(browser: Watched, service: Service, address: str) -> None:
+    with transaction() as session:
+        key = find_usable_key(session, service.researcher["Authorization"].removeprefix("Bearer "))
+        assert key is not None
+        cookie = start_web_session(session, key)
+    browser.context.add_cookies([{"name": SESSION_COOKIE, "value": cookie, "url": address}])
 
 
 def author(page: Page, side: str) -> str:
@@ -237,11 +242,7 @@ def test_a_researcher_invites_and_reads_bars(
     page = browser.open(f"{address}/studies/{study['id']}/view")
     assert "/login" in page.url
     browser.console.clear()
-    with transaction() as session:
-        key = find_usable_key(session, service.researcher["Authorization"].removeprefix("Bearer "))
-        assert key is not None
-        cookie = start_web_session(session, key)
-    browser.context.add_cookies([{"name": SESSION_COOKIE, "value": cookie, "url": address}])
+    log_in(browser, service, address)
     page.goto(f"{address}/studies/{study['id']}/view")
     page.get_by_role("button", name="Make a personal link").click()  # neither name nor subsets given
     assert page.locator("#invited").is_hidden()
@@ -263,4 +264,49 @@ def test_a_researcher_invites_and_reads_bars(
     assert total[1].startswith(f"{winners['a']} ")
     assert page.locator("svg.bar rect").count() == 5 + 3  # five bars, and one part in each of three
     assert page.get_by_label("harmless-base").count() == 0  # taken
+    assert browser.console == []
+
+
+def test_a_researcher_renews_revokes_and_closes_by_keys(
+    service: Service, address: str, browse: Callable[..., Watched]
+) -> None:
+    study = service.study({"harmless-base": 2})
+    rater = service.rater(study)
+    browser = browse()
+    log_in(browser, service, address)
+    rating = browser.open(rater.link)  # in the researcher's own browser
+    expect_rated(rating, 0, 2)
+    page = browser.open(f"{address}/studies/{study['id']}/view")
+    question = page.get_by_role("dialog")
+
+    page.get_by_role("button", name="New link for Ada").press("Enter")
+    expect(question).to_contain_text("stop at once")
+    page.keyboard.press("Escape")
+    expect(question).to_be_hidden()
+    expect(page.get_by_role("button", name="New link for Ada")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#invited-link")).to_contain_text("/annotate/")
+    assert page.locator("#invited-link").inner_text() != rater.link
+    rating.goto(page.locator("#invited-link").inner_text())
+    expect_rated(rating, 0, 2)
+    page.get_by_role("button", name="Done").press("Enter")
+
+    page.get_by_role("button", name="Revoke Ada").press("Enter")
+    expect(question).to_contain_text("Votes stay")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("cell", name="revoked")).to_be_visible()
+
+    page.get_by_role("button", name="Unblind and close").press("Enter")
+    expect(question).to_contain_text("It cannot be taken back")
+    page.keyboard.press("Enter")  # Cancel has the focus
+    expect(question).to_be_hidden()
+    expect(page.get_by_text("open", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Unblind and close").press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("closed by unblinding")).to_be_visible()
+    assert page.get_by_role("button", name="Unblind and close").count() == 0
     assert browser.console == []

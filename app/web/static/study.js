@@ -1,45 +1,84 @@
-// The form that invites an annotator; the link is in the answer, this once.
+// The study page: inviting annotators, their links and access, and the end of the study.
+import { $, api, post } from "./page.js";
 
-const { study } = document.querySelector("[data-study]").dataset;
-const form = document.getElementById("invite");
-const error = document.getElementById("invite-error");
-const invited = document.getElementById("invited");
+const path = `/studies/${document.querySelector("[data-study]").dataset.study}`;
+const form = $("invite");
+const invited = $("invited");
+const question = $("question");
 
-function complain(text) {
-  error.textContent = text;
-  error.hidden = text === "";
-}
-
-async function invite(fields) {
-  const response = await fetch(`/studies/${study}/annotators`, {
-    method: "POST",
-    credentials: "same-origin",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ name: fields.get("name"), subsets: fields.getAll("subsets") }),
+/** Whether the reader agrees; Escape and Cancel say no. */
+function agreed(title, text, yes) {
+  $("question-title").textContent = title;
+  $("question-text").textContent = text;
+  $("question-yes").textContent = yes;
+  question.returnValue = "no";
+  question.showModal();
+  return new Promise((resolve) => {
+    question.addEventListener("close", () => resolve(question.returnValue === "yes"), { once: true });
   });
-  const answer = await response.json();
-  if (!response.ok) throw new Error(answer.detail);
-  return answer;
 }
 
-form?.addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const button = form.querySelector("button");
+/** One request at a time; what goes wrong is said on the page. */
+async function carryOut(button, work) {
+  const place = $("study-error");
   button.disabled = true;
   try {
-    const { name, link } = await invite(new FormData(form));
-    complain("");
-    document.getElementById("invited-name").textContent = name;
-    const anchor = document.getElementById("invited-link");
-    anchor.textContent = link;
-    anchor.href = link;
-    form.hidden = true;
-    invited.hidden = false;
-    invited.querySelector("button").focus();
+    await work();
+    place.hidden = true;
   } catch (problem) {
-    complain(problem instanceof TypeError ? "The service does not answer. Try again in a moment." : problem.message);
+    place.textContent = problem instanceof TypeError ? "The service does not answer. Try again in a moment." : problem.message;
+    place.hidden = false;
   } finally {
     button.disabled = false;
   }
+}
+
+/** A link is in one answer alone, so it stays on the screen until it is sent. */
+function showLink({ name, link }) {
+  $("invited-name").textContent = name;
+  const anchor = $("invited-link");
+  anchor.textContent = link;
+  anchor.href = link;
+  if (form) form.hidden = true;
+  invited.hidden = false;
+  $("reload").focus();
+}
+
+form?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const fields = new FormData(form);
+  const asked = { name: fields.get("name"), subsets: fields.getAll("subsets") };
+  carryOut(form.querySelector("button"), async () => showLink(await post(`${path}/annotators`, asked)));
 });
-document.getElementById("reload").addEventListener("click", () => location.reload());
+
+for (const button of document.querySelectorAll("[data-renew]")) {
+  button.addEventListener("click", async () => {
+    const { renew, name } = button.dataset;
+    const text = "The old link, and the browsers that opened it, stop at once. Votes stay.";
+    if (!(await agreed(`New link for ${name}?`, text, "Make a new link"))) return;
+    await carryOut(button, async () => showLink(await post(`${path}/annotators/${renew}/link`)));
+  });
+}
+
+for (const button of document.querySelectorAll("[data-revoke]")) {
+  button.addEventListener("click", async () => {
+    const { revoke, name } = button.dataset;
+    const text = "Their access ends at once and for good. Votes stay; pairs that they did not rate are free for others.";
+    if (!(await agreed(`Revoke ${name}?`, text, "Revoke"))) return;
+    await carryOut(button, async () => {
+      await api(`${path}/annotators/${revoke}`, { method: "DELETE", headers: { Accept: "application/json" } });
+      location.reload();
+    });
+  });
+}
+
+$("unblind")?.addEventListener("click", async () => {
+  const text = "No vote is taken or undone after this. It cannot be taken back, and it stands on the audit log.";
+  if (!(await agreed("Unblind and close the study?", text, "Unblind and close"))) return;
+  await carryOut($("unblind"), async () => {
+    await post(`${path}/unblind`);
+    location.reload();
+  });
+});
+
+$("reload").addEventListener("click", () => location.reload());

@@ -1,0 +1,185 @@
+"""A study's raters: invited, given a new link, revoked by researchers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Path, Request
+from pydantic import Field
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from app.api.dependencies import Researcher, Transaction, Viewer, problems
+from app.api.schemas import Answer
+from app.api.studies import StudyId, find_study, lock_open_study, lock_study, note
+from app.db.models import Annotator, ApiKey, Role, Study, WebSession
+from app.errors import Problem, not_found
+from app.idempotency import Idempotent, created
+from app.keys import create_key, hash_secret, new_secret
+from app.settings import get_settings
+from app.studies.creation import SubsetTaken, add_annotator
+from app.studies.results import progress
+from deft_engine.base import Name, Spec
+
+router = APIRouter(prefix="/studies/{study_id}/annotators", tags=["studies"])
+
+AnnotatorId = Annotated[str, Path(pattern=r"^[^\x00]+$", max_length=100)]
+
+
+class NewAnnotator(Spec):
+    """A rater of some of a study's subsets."""
+
+    name: Name
+    subsets: list[Name] = Field(min_length=1, max_length=1000)
+
+
+class CreatedAnnotator(Answer):
+    """A rater's access; ``key`` and ``link`` are shown this once."""
+
+    id: str
+    object: Literal["annotator"] = "annotator"
+    name: str
+    subsets: list[str]
+    key: str
+    link: str
+
+
+class RenewedLink(Answer):
+    """A rater's new personal link, shown this once."""
+
+    id: str
+    object: Literal["annotator"] = "annotator"
+    name: str
+    link: str
+
+
+class AnnotatorAnswer(Answer):
+    """A rater and how far they are."""
+
+    id: str
+    object: Literal["annotator"] = "annotator"
+    name: str
+    subsets: list[str]
+    key_id: str
+    revoked: bool
+    done: int
+    total: int
+
+
+class Annotators(Answer):
+    """All raters of a study."""
+
+    object: Literal["list"] = "list"
+    data: list[AnnotatorAnswer]
+    has_more: Literal[False] = False
+
+
+@router.post(
+    "",
+    operation_id="add_annotator",
+    status_code=201,
+    response_model=CreatedAnnotator,
+    responses=problems(409),
+)
+def make_annotator(
+    study_id: StudyId,
+    asked: NewAnnotator,
+    request: Request,
+    session: Transaction,
+    caller: Researcher,
+    once: Idempotent,
+) -> Response:
+    """Invite a rater: a key for scripts and a personal link for a browser, both shown this once."""
+
+    def create() -> Response:
+        study = lock_open_study(session, study_id)
+        key, text = create_key(session, name=f"{asked.name} ({study.name})"[:200], role=Role.ANNOTATOR)
+        token = new_secret()
+        try:
+            annotator = add_annotator(session, study, asked.name, asked.subsets, key, hash_secret(token))
+        except SubsetTaken as error:
+            raise Problem(409, "subset_taken", "The subset has an annotator", str(error)) from error
+        note(session, caller.key_id, "study.invite", study.id, {"annotator": annotator.id})
+        answer = CreatedAnnotator(
+            id=annotator.id,
+            name=annotator.name,
+            subsets=annotator.subsets,
+            key=text,
+            link=_link(request, token),
+        )
+        return created(answer, f"/studies/{study.id}/annotators")
+
+    return once.answer(session, caller, create)
+
+
+@router.get("", operation_id="list_annotators", responses=problems())
+def list_annotators(study_id: StudyId, session: Transaction, caller: Viewer) -> Annotators:
+    """All raters of the study with the number of pairs that they rated, and of those that are theirs."""
+    study = find_study(session, study_id)
+    return Annotators(data=[AnnotatorAnswer.model_validate(rater) for rater in progress(session, study)])
+
+
+@router.post(
+    "/{annotator_id}/link",
+    operation_id="renew_annotator_link",
+    status_code=201,
+    response_model=RenewedLink,
+    responses=problems(409),
+)
+def renew_link(
+    study_id: StudyId,
+    annotator_id: AnnotatorId,
+    request: Request,
+    session: Transaction,
+    caller: Researcher,
+    once: Idempotent,
+) -> Response:
+    """Give a rater a new personal link. The old one and the browsers it logged in end; votes stay."""
+
+    def create() -> Response:
+        study = lock_open_study(session, study_id)
+        annotator, key = _find(session, study, annotator_id)
+        if key.revoked_at is not None:
+            raise Problem(
+                409,
+                "annotator_revoked",
+                "The annotator was revoked",
+                "invite them again: their subsets are free, and their votes stay",
+            )
+        token = new_secret()
+        annotator.link_hash = hash_secret(token)
+        session.execute(sa.delete(WebSession).where(WebSession.key_id == key.id))
+        note(session, caller.key_id, "study.renew_link", study.id, {"annotator": annotator.id})
+        answer = RenewedLink(id=annotator.id, name=annotator.name, link=_link(request, token))
+        return created(answer, f"/studies/{study.id}/annotators")
+
+    return once.answer(session, caller, create)
+
+
+@router.delete("/{annotator_id}", operation_id="revoke_annotator", responses=problems())
+def revoke_annotator(
+    study_id: StudyId, annotator_id: AnnotatorId, session: Transaction, caller: Researcher
+) -> AnnotatorAnswer:
+    """End a rater's access, by key and by link, at once and for good. Their votes stay."""
+    study = lock_study(session, study_id)
+    annotator, key = _find(session, study, annotator_id)
+    if key.revoked_at is None:
+        key.revoked_at = datetime.now(UTC)
+        note(session, caller.key_id, "study.revoke", study.id, {"annotator": annotator.id})
+        session.flush()
+    (rater,) = (rater for rater in progress(session, study) if rater.id == annotator.id)
+    return AnnotatorAnswer.model_validate(rater)
+
+
+def _find(session: Session, study: Study, annotator_id: str) -> tuple[Annotator, ApiKey]:
+    annotator = session.get(Annotator, annotator_id)
+    if annotator is None or annotator.study_id != study.id:
+        raise not_found("annotator", annotator_id)
+    return annotator, session.get_one(ApiKey, annotator.key_id)
+
+
+def _link(request: Request, token: str) -> str:
+    base = (get_settings().public_url or str(request.base_url)).rstrip("/")
+    return f"{base}/annotate/{token}"
