@@ -20,7 +20,13 @@ from app.dataset_pages import ledger_page, sample_page
 from app.db.graph import load_runs, record_import, settle
 from app.db.locks import lock_graph
 from app.db.models import Dataset, DatasetStatus
-from app.db.queries import artifact_of_run, grade_run, live_jobs_of_dataset, upload_is_needed
+from app.db.queries import (
+    artifact_of_run,
+    grade_run,
+    live_jobs_of_dataset,
+    others_have_upload,
+    upload_is_read,
+)
 from app.db.session import transaction
 from app.db.submit import submit_import
 from app.errors import FieldError, Problem, invalid_request
@@ -162,7 +168,10 @@ def dataset_samples(
 
 @router.delete("/{dataset_id}", operation_id="delete_dataset", status_code=204, responses=problems(409))
 def delete_dataset(dataset_id: DatasetId, session: Transaction, caller: Researcher) -> None:
-    """Delete a dataset and its upload, unless a live job uses it. What jobs made of it stays theirs."""
+    """Delete a dataset and its upload, unless a live job uses it or it is being read right now.
+
+    What jobs made of it stays theirs.
+    """
     lock_graph(session)
     dataset = dataset_or_404(session, dataset_id)
     if jobs := live_jobs_of_dataset(session, dataset_id):
@@ -173,11 +182,19 @@ def delete_dataset(dataset_id: DatasetId, session: Transaction, caller: Research
             f"live jobs use it: {', '.join(jobs)}; cancel them or wait until they end",
             extra={"jobs": list(jobs)},
         )
+    shared = others_have_upload(session, dataset)
+    if not shared and upload_is_read(session, dataset):
+        raise Problem(
+            409,
+            "dataset_processing",
+            "The dataset is being read",
+            "a worker reads the upload; delete the dataset when its status is ready or invalid",
+        )
     session.delete(dataset)
     session.flush()
-    settle(session, load_runs(session, [dataset.import_run_id]))  # a reading that nobody wants any more stops
+    settle(session, load_runs(session, [dataset.import_run_id]))  # nobody waits for its reading any more
     session.flush()
-    if not upload_is_needed(session, dataset):
+    if not shared:
         get_store().delete(dataset.sha256)
 
 

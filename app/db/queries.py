@@ -9,7 +9,6 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, selectinload
 
 from app.db.models import (
-    LIVE_STAGES,
     TERMINAL_JOBS,
     Artifact,
     Attempt,
@@ -49,15 +48,20 @@ def live_jobs_of_dataset(session: Session, dataset_id: str) -> Sequence[str]:
     ).all()
 
 
-def upload_is_needed(session: Session, dataset: Dataset) -> bool:
-    """Whether another dataset has the same bytes, or a stage that has not ended reads them."""
+def others_have_upload(session: Session, dataset: Dataset) -> bool:
+    """Whether another dataset has the same bytes."""
     other = sa.exists().where(Dataset.sha256 == dataset.sha256, Dataset.id != dataset.id)
+    return bool(session.scalar(sa.select(other)))
+
+
+def upload_is_read(session: Session, dataset: Dataset) -> bool:
+    """Whether a worker reads the upload's bytes now."""
     reading = sa.exists().where(
         StageInput.uri == f"upload:{dataset.sha256}",
         StageRun.id == StageInput.stage_run_id,
-        StageRun.status.in_(LIVE_STAGES),
+        StageRun.status == StageStatus.RUNNING,
     )
-    return bool(session.scalar(sa.select(sa.or_(other, reading))))
+    return bool(session.scalar(sa.select(reading)))
 
 
 def artifact_of_run(session: Session, stage_run_id: str, name: str) -> Artifact | None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from app.db.models import DatasetStatus
+from app.db.claims import fail
+from app.db.models import Dataset, DatasetStatus
+from app.db.session import transaction
 from app.settings import get_settings
-from tests.api_world import RANKED, Api, jsonl, run_stages, stage_run_of, take
+from tests.api_world import ENDED, RANKED, Api, jsonl, run_stages, stage_run_of, take
 
 
 def stored(sha256: str) -> bool:
@@ -236,7 +238,7 @@ def test_bytes_that_another_dataset_has_stay(api: Api) -> None:
     assert stored(second["sha256"])
 
 
-def test_deleting_while_it_is_read_stops_the_reading(api: Api) -> None:
+def test_deleting_before_it_is_read_cancels_the_reading(api: Api) -> None:
     uploaded = api.upload(jsonl(RANKED))
     assert uploaded["status"] == DatasetStatus.PROCESSING
     assert api.http.delete(f"/datasets/{uploaded['id']}", headers=api.researcher).status_code == 204
@@ -244,6 +246,23 @@ def test_deleting_while_it_is_read_stops_the_reading(api: Api) -> None:
     again = api.upload(jsonl(RANKED))
     run_stages("import")
     assert api.get(f"/datasets/{again['id']}").json()["status"] == "ready"
+
+
+def test_an_upload_that_a_worker_reads_is_not_deleted_under_it(api: Api) -> None:
+    first, second = api.upload(jsonl(RANKED)), api.upload(jsonl(RANKED))
+    with transaction() as session:
+        reading = take(session.get_one(Dataset, first["id"]).import_run_id)
+    assert api.http.delete(f"/datasets/{first['id']}", headers=api.researcher).status_code == 204
+    path = f"/datasets/{second['id']}"
+    refused = api.http.delete(path, headers=api.researcher)
+    assert (refused.status_code, refused.json()["code"]) == (409, "dataset_processing")
+    assert stored(second["sha256"])
+    error = {"code": "bad_data", "message": "no", "hint": "", "retryable": False}
+    with transaction() as session:
+        fail(session, reading, error=error, ended=ENDED)
+    assert api.get(path).json()["status"] == "invalid"
+    assert api.http.delete(path, headers=api.researcher).status_code == 204
+    assert not stored(second["sha256"])
 
 
 def test_a_job_may_name_a_dataset_that_is_still_read(api: Api) -> None:
