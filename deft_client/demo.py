@@ -27,9 +27,7 @@ from deft_client.demo_data import write_jsonl
 from deft_client.errors import DeftClientError
 from deft_client.models import Dataset, Job
 
-SAMPLES = 1200
 SEED = 7
-EVAL_ROWS = 96
 READY_SECONDS = 90.0
 STOP_SECONDS = 40.0
 
@@ -39,6 +37,9 @@ class Recipe:
     """What the demo asks for with one base model; small enough for two cores and a few minutes."""
 
     base: str
+    samples: int
+    """Training samples of the generator; a user's own data is taken whole."""
+    eval_samples: int
     sft: dict[str, Any] | None
     """Training of the first model by SFT; None where the base model can write already."""
     reward: dict[str, Any]
@@ -53,6 +54,8 @@ _LENGTH = {"max_length": 192, "batch_size": 16}
 
 TINY = Recipe(
     base="tiny",
+    samples=1200,
+    eval_samples=96,
     sft={**_LENGTH, "epochs": 3, "learning_rate": 3e-3, "lr_scheduler": "cosine", "warmup_steps": 20},
     reward={**_LENGTH, "epochs": 2, "learning_rate": 5e-4},
     dpo={**_LENGTH, "epochs": 1, "learning_rate": 1e-4},
@@ -69,12 +72,14 @@ def _large(base: str) -> Recipe:
     length = {"max_length": 256, "batch_size": 4}
     return Recipe(
         base=base,
+        samples=600,
+        eval_samples=32,
         sft=None,
-        reward={**length, "learning_rate": 1e-5, "max_steps": 30},
-        dpo={**length, "learning_rate": 5e-6, "max_steps": 30},
-        deft_a=3.73,
+        reward={**length, "learning_rate": 1e-5, "max_steps": 20},
+        dpo={**length, "learning_rate": 5e-6, "max_steps": 20},
+        deft_a=15.0,
         new_tokens=48,
-        note="30 steps of each method on a CPU: enough to see every part work, not to rank the methods.",
+        note="20 steps of each method on a CPU: enough to see every part work, not to rank the methods.",
     )
 
 
@@ -85,7 +90,7 @@ def run(data: Path | None, model: str, *, keep: bool, as_json: bool) -> int:
     notes.print(f"Starting the service in {home} ...")
     try:
         with _service(home, keep) as (client, url):
-            _show_rows(_compare(client, url, recipe, _files(home, data), as_json), recipe, as_json)
+            _show_rows(_compare(client, url, recipe, _files(home, data, recipe), as_json), recipe, as_json)
     finally:
         if not keep:
             shutil.rmtree(home, ignore_errors=True)
@@ -156,17 +161,17 @@ class _Files:
     second_half: Path
 
 
-def _files(home: Path, data: Path | None) -> _Files:
+def _files(home: Path, data: Path | None, recipe: Recipe) -> _Files:
     """The user's rows, or the generator's, in parts: the two reward models see different halves."""
     folder = home / "demo-data"
     folder.mkdir()
     if data is None:
         source = folder / "all.jsonl"
-        write_jsonl(source, SAMPLES + EVAL_ROWS, SEED)
+        write_jsonl(source, recipe.samples + recipe.eval_samples, SEED)
     else:
         source = data
     rows = _lines(source)
-    held_out = min(EVAL_ROWS, max(1, len(rows) // 10))
+    held_out = min(recipe.eval_samples, max(1, len(rows) // 10))
     train = rows[:-held_out]
     parts = {
         "train": train,
