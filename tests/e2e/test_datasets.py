@@ -48,8 +48,9 @@ def test_a_raw_body_gives_the_same_samples(
     raw = whole_service.client.datasets.wait(answer.json()["id"], timeout=JOB_SECONDS, poll=0.1)
     assert raw.sha256 == hashlib.sha256(packed).hexdigest()
     assert (raw.samples, raw.rejected) == (train_data.samples, train_data.rejected)
-    samples = whole_service.client.datasets.samples
-    assert samples(raw.id, limit=100) == samples(train_data.id, limit=100)
+    pages = [whole_service.client.datasets.samples(id, limit=100).data for id in (raw.id, train_data.id)]
+    without_level = [[sample.model_dump(exclude={"level"}) for sample in page] for page in pages]
+    assert without_level[0] == without_level[1]  # one of the two may have been graded by now
 
 
 def test_rows_of_one_response_make_an_invalid_dataset_that_says_why(
