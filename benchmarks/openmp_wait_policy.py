@@ -1,7 +1,8 @@
 """How torch's OpenMP threads should wait: ``python benchmarks/openmp_wait_policy.py``.
 
 Small forward and backward passes under both policies, side by side in one run: alone, beside a
-process that keeps one core busy, and beside one for every core. Takes under a minute and writes ``results/openmp_wait_policy.json``.
+process that keeps one core busy, and beside one for every core. Takes a minute and writes
+``results/openmp_wait_policy.json``; "alone" means something only on a machine where nothing else runs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Builds the tokenizer of ``builtin:tiny``: ``python examples/build_tiny_tokenizer.py``.
 
-Trained on text of our own alone: the demo's data and the project's documentation. The same text gives the same
-bytes; ids of saved models depend on them, so build a new one only on purpose.
+Trained on text of our own alone: the demo's data and the project's documentation. The same text gives
+the same bytes; ids of saved models depend on them, so build a new one only on purpose.
 """
 
 from __future__ import annotations
