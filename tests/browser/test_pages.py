@@ -10,17 +10,15 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from deft_client.demo_data import generate
 from deft_client.models import Dataset, Job
+from tests.browser.watched import Watched
 from tests.whole_service import JOB_SECONDS, WholeService
-
-if TYPE_CHECKING:
-    from conftest import Watched
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # the whole of a job runs meanwhile
 
