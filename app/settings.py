@@ -1,4 +1,4 @@
-"""Settings from the environment (prefix ``DEFT_``); the same for the API, the workers and the command line."""
+"""Settings from the environment (prefix ``DEFT_``), the same for the API, the workers and `deft up`."""
 
 from __future__ import annotations
 

@@ -141,8 +141,37 @@ class Job(_Answer):
         return self.status in ("succeeded", "failed", "cancelled")
 
 
+class StageEstimate(_Answer):
+    """A stage's cost; None where it cannot be known yet."""
+
+    stage: str
+    fingerprint: str
+    reused: bool
+    samples: int | None = None
+    steps: int | None = None
+    tokens: int | None = None
+    memory_bytes: int | None = None
+    seconds: float | None = None
+
+
 class Estimate(_Answer):
-    """What a dry run says: the plan and its cost."""
+    """What a dry run says: the plan and its cost. Totals are without stages that are reused.
+
+    ``memory_bytes`` is that of the stage that needs most; if ``complete`` is False, some stage's cost is not
+    known and the totals are without it.
+    """
+
+    object: Literal["estimate"] = "estimate"
+    kind: str
+    spec: dict[str, Any]
+    stages: list[StageEstimate]
+    steps: int
+    tokens: int
+    memory_bytes: int | None
+    seconds: float
+    complete: bool
+    assumptions: list[str]
+    warnings: list[str]
 
 
 class Event(_Answer):

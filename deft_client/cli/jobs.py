@@ -9,7 +9,7 @@ import typer
 import yaml
 
 from deft_client.cli.connection import client_of
-from deft_client.cli.output import JobBars, Json, bars, print_json, show, show_list
+from deft_client.cli.output import JobBars, Json, bars, print_json, show, show_estimate, show_list
 from deft_client.client import DeftClient
 from deft_client.errors import DeftClientError
 from deft_client.models import Job
@@ -36,7 +36,7 @@ def create(
 def estimate(context: typer.Context, spec: SpecFile, as_json: Json = False) -> None:
     """Validate a job and estimate steps, tokens, memory and time, without creating it."""
     with client_of(context) as client:
-        show(client.jobs.estimate(_read_spec(spec)), as_json)
+        show_estimate(client.jobs.estimate(_read_spec(spec)), as_json)
 
 
 @app.command("list")

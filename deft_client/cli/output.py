@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,7 +22,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from deft_client.models import Job
+from deft_client.models import Estimate, Job
 
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
@@ -68,6 +69,54 @@ def show_list(rows: Sequence[BaseModel], columns: Sequence[str], as_json: bool) 
     for row in rows:
         table.add_row(*(_cell(getattr(row, column, None)) for column in columns))
     console.print(table)
+
+
+def show_estimate(estimate: Estimate, as_json: bool) -> None:
+    """A dry run: JSON, or a table of its stages with the totals and what they rest on."""
+    if as_json:
+        print_json(estimate)
+        return
+    table = Table("stage", show_footer=True)
+    table.columns[0].footer = "total" if estimate.complete else "total of what is known"
+    for name, total in (
+        ("samples", ""),
+        ("steps", _count(estimate.steps)),
+        ("tokens", _count(estimate.tokens)),
+        ("memory", _bytes(estimate.memory_bytes)),
+        ("time", _time(estimate.seconds)),
+    ):
+        table.add_column(name, total, justify="right")
+    for stage in estimate.stages:
+        table.add_row(
+            f"{stage.stage} (reused)" if stage.reused else stage.stage,
+            _count(stage.samples),
+            _count(stage.steps),
+            _count(stage.tokens),
+            _bytes(stage.memory_bytes),
+            _time(stage.seconds),
+        )
+    console.print(table)
+    for assumption in estimate.assumptions:
+        console.print(f"assumed: {assumption}", markup=False, highlight=False, soft_wrap=True)
+    for warning in estimate.warnings:
+        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _count(number: int | None) -> str:
+    return "?" if number is None else f"{number:,}"
+
+
+def _bytes(number: int | None) -> str:
+    return "?" if number is None else decimal(number)
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _cell(value: Any) -> str:
