@@ -50,7 +50,7 @@ def read(path: Path, count: int) -> list[Sample]:
 
 
 def q_diff_of(samples: list[TokenisedSample], vocabulary: int, sha256: str) -> torch.Tensor:
-    """``[vocab]``: Q+ from the best responses, Q- from the worst (section 3.2 without middle ones), no EOS."""
+    """``[vocab]``: Q+ from the best responses, Q- from the worst (section 3.2, no middle ones), no EOS."""
 
     def count(rank: int) -> Counts:
         return np.bincount([t for s in samples for t in s.responses[rank][:-1]], minlength=vocabulary)
