@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ print(plan.stages[-1].spec["method"])
 
 
 @pytest.fixture(scope="module")
-def ipo(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+def ipo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
     path = tmp_path_factory.mktemp("losses") / "ipo.py"
     path.write_text(CODE)
     spec = importlib.util.spec_from_file_location("ipo_of_the_page", path)
