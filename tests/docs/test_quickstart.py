@@ -1,46 +1,108 @@
-"""The quickstart's requests: every body is valid, every address exists."""
+"""docs/quickstart.md: its requests are valid by the OpenAPI, and (slow) its commands and its program run."""
 
 from __future__ import annotations
 
+import ast
 import json
+import os
 import re
-from typing import Any
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
-from starlette.testclient import TestClient
+from jsonschema import Draft202012Validator
 
-from app.api.annotators import NewAnnotator
-from app.api.studies import NewStudy
 from app.main import create_app
 from deft_engine.specs import job_spec_adapter
 from tests.conftest import ROOT
+from tests.whole_service import WholeService
 
 PAGE = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
-POSTS = re.findall(r"^post (\S+) '(\{.*?\})'$", PAGE, re.M | re.S)
-PATHS = set(re.findall(r"\$DEFT(/[^\s\"?`]+)", PAGE)) | {path for path, _ in POSTS}
+COMMANDS = "\n".join(re.findall(r"```bash\n(.*?)```", PAGE, re.S))
+(PROGRAM,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+OPENAPI = create_app().openapi()
 
 
-def body(text: str) -> Any:
-    return json.loads(re.sub(r"'\$(\w+)'", r"\1", text))
+class Request(NamedTuple):
+    method: str
+    path: str
+    body: Any
 
 
-def test_the_page_has_requests() -> None:
-    assert [path for path, _ in POSTS] == [*["/jobs"] * 3, "/studies", "/studies/$STUDY/annotators"]
+def requests() -> list[Request]:
+    """Every call of the page; shell variables stand as they are."""
+    commands = re.sub(r"\\\n", " ", COMMANDS)
+    found = []
+    for call in re.findall(r"\bapi( [^|]*?\$DEFT/(?:[^'|)\n]|'[^']*')*)", commands):
+        words = shlex.split(call)
+        (address,) = (word for word in words if word.startswith("$DEFT/"))
+        body = json.loads(words[words.index("-d") + 1]) if "-d" in words else None
+        posts = body is not None or "-F" in words or "POST" in words
+        path = address.removeprefix("$DEFT").partition("?")[0]
+        found.append(Request("post" if posts else "get", path, body))
+    return found
 
 
-@pytest.mark.parametrize("text", [text for path, text in POSTS if path == "/jobs"])
-def test_job_bodies_are_valid(text: str) -> None:
-    job_spec_adapter.validate_python(body(text))
+def operation(request: Request) -> dict[str, Any]:
+    fits = [
+        path
+        for path, methods in OPENAPI["paths"].items()
+        if request.method in methods and re.fullmatch(re.sub(r"\{name\}", ".+", _open(path)), request.path)
+    ]
+    assert fits, f"{request.method} {request.path} is not in the OpenAPI"
+    found: dict[str, Any] = OPENAPI["paths"][fits[0]][request.method]
+    return found
 
 
-def test_study_bodies_are_valid() -> None:
-    bodies = [body(text) for path, text in POSTS if path.startswith("/studies")]
-    NewStudy.model_validate(bodies[0])
-    NewAnnotator.model_validate(bodies[1])
+def _open(path: str) -> str:
+    return re.sub(r"\{(?!name)\w+\}", "[^/]+", path)
 
 
-def test_addresses_exist() -> None:
-    client = TestClient(create_app(), follow_redirects=False)  # without a key: 401 or the login page
-    missing = {path for path in PATHS if client.get(path).status_code == 404}
-    assert len(PATHS) > 8
-    assert missing == set()
+def test_every_call_of_the_page_is_seen() -> None:
+    assert len(requests()) == len(re.findall(r"\$DEFT/(?!jobs/\$deft/dashboard)", COMMANDS))
+
+
+@pytest.mark.parametrize("request_", requests(), ids=lambda r: f"{r.method} {r.path}")
+def test_the_call_exists_and_its_body_is_valid(request_: Request) -> None:
+    declared = operation(request_)
+    if request_.body is None:
+        return
+    schema = declared["requestBody"]["content"]["application/json"]["schema"]
+    whole = {**schema, "components": OPENAPI["components"]}
+    errors = [error.message for error in Draft202012Validator(whole).iter_errors(request_.body)]
+    assert errors == []
+    if request_.path == "/jobs":
+        job_spec_adapter.validate_python(request_.body)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_page_runs_as_it_stands(whole_service: WholeService, tmp_path: Path) -> None:
+    script = COMMANDS.replace("http://127.0.0.1:8000", whole_service.url).replace(
+        "~/.deft", str(whole_service.home)
+    )
+    script = script.replace(". .venv/bin/activate\n", "set -eu -o pipefail\n")
+    results = run(["bash", "-c", script], tmp_path, {}).splitlines()[-1]
+    assert json.loads(results)["total"]["tie"]["count"] == 1
+    assert (tmp_path / "model.safetensors").stat().st_size > 100_000
+    printed = run(["python", "-c", PROGRAM], tmp_path, {"DEFT": whole_service.url, "KEY": whole_service.key})
+    total = ast.literal_eval(printed.splitlines()[-1])
+    assert total["tie"]["count"] == total["n"] > 0
+    assert (tmp_path / "aligned-model" / "config.json").exists()
+
+
+def run(command: list[str], folder: Path, variables: dict[str, str]) -> str:
+    finished = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, **variables, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
+    return finished.stdout
