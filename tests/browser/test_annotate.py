@@ -278,6 +278,7 @@ def test_a_researcher_renews_revokes_and_closes_by_keys(
     expect_rated(rating, 0, 2)
     page = browser.open(f"{address}/studies/{study['id']}/view")
     question = page.get_by_role("dialog")
+    yes = page.locator("#question-yes")
 
     page.get_by_role("button", name="New link for Ada").press("Enter")
     expect(question).to_contain_text("stop at once")
@@ -286,17 +287,21 @@ def test_a_researcher_renews_revokes_and_closes_by_keys(
     expect(page.get_by_role("button", name="New link for Ada")).to_be_focused()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
+    expect(yes).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("#invited-link")).to_contain_text("/annotate/")
     assert page.locator("#invited-link").inner_text() != rater.link
     rating.goto(page.locator("#invited-link").inner_text())
     expect_rated(rating, 0, 2)
-    page.get_by_role("button", name="Done").press("Enter")
+    with page.expect_event("load"):
+        page.get_by_role("button", name="Done").press("Enter")
 
     page.get_by_role("button", name="Revoke Ada").press("Enter")
     expect(question).to_contain_text("Votes stay")
     page.keyboard.press("Tab")
-    page.keyboard.press("Enter")
+    expect(yes).to_be_focused()
+    with page.expect_event("load"):
+        page.keyboard.press("Enter")
     expect(page.get_by_role("cell", name="revoked")).to_be_visible()
 
     page.get_by_role("button", name="Unblind and close").press("Enter")
@@ -306,6 +311,7 @@ def test_a_researcher_renews_revokes_and_closes_by_keys(
     expect(page.get_by_text("open", exact=True)).to_be_visible()
     page.get_by_role("button", name="Unblind and close").press("Enter")
     page.keyboard.press("Tab")
+    expect(yes).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_text("closed by unblinding")).to_be_visible()
     assert page.get_by_role("button", name="Unblind and close").count() == 0
