@@ -6,17 +6,20 @@ const form = $("invite");
 const invited = $("invited");
 const question = $("question");
 
-/** Whether the reader agrees; Escape and Cancel say no. */
+let answer = () => {}; // to the question that was asked last
+
+/** Whether the reader agrees; after Escape nothing follows. */
 function agreed(title, text, yes) {
   $("question-title").textContent = title;
   $("question-text").textContent = text;
   $("question-yes").textContent = yes;
-  question.returnValue = "no";
   question.showModal();
   return new Promise((resolve) => {
-    question.addEventListener("close", () => resolve(question.returnValue === "yes"), { once: true });
+    answer = resolve;
   });
 }
+
+question.querySelector("form").addEventListener("submit", ({ submitter }) => answer(submitter.value === "yes"));
 
 /** One request at a time; what goes wrong is said on the page. */
 async function carryOut(button, work) {
