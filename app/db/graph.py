@@ -66,10 +66,12 @@ def wanted(session: Session, run: StageRun) -> Wanted:
 
 
 def settle(session: Session, runs: Iterable[StageRun]) -> None:
-    """Let each live stage run do what is wanted; a running one is asked, and answers by ``interrupt``."""
-    for run in runs:
-        if run.status in ENDED_STAGES:
-            continue
+    """Let each of ``runs``, and each that they wait for, do what is wanted.
+
+    What they wait for may be of another job alone (a model ``job:<id>``), which has ended or is paused. A
+    running stage run is asked, and answers by ``interrupt``.
+    """
+    for run in _with_upstream(session, runs):
         want = wanted(session, run)
         if run.status is StageStatus.RUNNING:
             run.stop_requested = want is not Wanted.RUN
@@ -249,6 +251,21 @@ def _first_error(job: Job) -> Json:
     first = min(failed, key=lambda run: (run.error or {}).get("code") == "upstream_failed")
     error = dict(first.error or {})
     return {**error, "message": f"stage {first.stage}: {error.get('message', 'failed')}"}
+
+
+def _with_upstream(session: Session, runs: Iterable[StageRun]) -> Sequence[StageRun]:
+    """The live ones of ``runs`` and of all that make their inputs, at any distance."""
+    live = StageRun.status.in_(LIVE_STAGES)
+    needed = select(StageRun.id).where(StageRun.id.in_([run.id for run in runs]), live)
+    chain = needed.cte("needed", recursive=True)
+    chain = chain.union(
+        select(StageInput.upstream_id)
+        .join(chain, StageInput.stage_run_id == chain.c.id)
+        .join(StageRun, StageRun.id == StageInput.upstream_id)
+        .where(live)
+    )
+    session.flush()
+    return load_runs(session, session.scalars(select(chain.c.id)))
 
 
 def _dependents(session: Session, run: StageRun) -> Sequence[str]:

@@ -59,15 +59,12 @@ def submit_job(
     _name_datasets(session, job, spec, dataset_ids)
     append_event(session, job.id, "job.status", {"status": job.status.value})
     runs: dict[str, StageRun] = {}
-    joined: list[StageRun] = []
     for position, planned in enumerate(plan.stages):
         run, is_new = _join_or_create(session, planned, runs, reusable=reuse)
         runs[planned.fingerprint] = run
         session.add(JobStage(job_id=job.id, position=position, stage_run_id=run.id, reused=not is_new))
-        if not is_new:
-            joined.append(run)
     session.flush()
-    settle(session, joined)
+    settle(session, runs.values())
     started = startable(session, [run.id for run in runs.values()])
     for run in started:
         make_ready(session, run)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -91,15 +92,15 @@ def test_cancelling_leaves_a_stage_running_that_another_live_job_needs() -> None
     assert statuses(second)["score"] == "cancelled"
 
 
+def evaluation_of(maker: str) -> dict[str, Any]:
+    """An evaluate job of the model that another job makes."""
+    model = {"base": f"job:{run(maker, 'train').fingerprint}"}
+    return {"kind": "evaluate", "eval_dataset": "ds_two", "model": model}
+
+
 def test_a_stage_is_needed_by_jobs_that_wait_for_it_from_outside_their_plan() -> None:
     maker = submit(align())
-    user = submit(
-        {
-            "kind": "evaluate",
-            "eval_dataset": "ds_two",
-            "model": {"base": f"job:{run(maker, 'train').fingerprint}"},
-        }
-    )
+    user = submit(evaluation_of(maker))
     move(maker, "cancel")
     assert job(maker).status == "cancelled"
     assert statuses(maker) == {
@@ -109,8 +110,24 @@ def test_a_stage_is_needed_by_jobs_that_wait_for_it_from_outside_their_plan() ->
         "distribution": "waiting",
         "train": "waiting",
     }
+    claimed = took(runs(maker)["import"])
     move(user, "cancel")
     assert set(statuses(user).values()) == {"cancelled"}
+    assert wanted_of(claimed) is Wanted.CANCEL  # nobody is left who wants what it leads to
+    hand_back(claimed)
+    assert set(statuses(maker).values()) == {"cancelled"}
+
+
+def test_a_paused_stage_is_revived_by_a_job_that_waits_for_it_from_outside_its_plan() -> None:
+    maker = submit(align())
+    move(maker, "pause")
+    user = submit(evaluation_of(maker))
+    assert statuses(maker)["import"] == "ready"
+    assert job(maker).status == "paused"
+    move(user, "pause")
+    assert set(statuses(maker).values()) == {"paused"}
+    move(user, "resume")
+    assert statuses(maker)["import"] == "ready"
 
 
 def test_pause_keeps_the_stages_and_resume_goes_on() -> None:
