@@ -16,13 +16,15 @@ from app.metrics import observe_request
 log = structlog.get_logger()
 
 _QUIET_PATHS = {"/healthz", "/readyz", "/metrics"}
+_PERSONAL_LINK = re.compile(r"(?<=^/annotate/).+", re.DOTALL)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestLog:
     """Gives each request an id, logs and measures it, answers what nobody caught by 500.
 
-    The address is logged without its query, which may hold what should not be kept.
+    The address is logged without its query, which may hold what should not be kept, and without the token of
+    a rater's personal link, which logs them in.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -36,6 +38,7 @@ class RequestLog:
         scope["deft.request_id"] = request_id
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
+        path = _PERSONAL_LINK.sub("...", scope["path"])
         started = time.perf_counter()
         status = 0
 
@@ -49,20 +52,20 @@ class RequestLog:
         try:
             await self._app(scope, receive, send_with_id)
         except Exception:
-            log.exception("request_failed", method=scope["method"], path=scope["path"])
+            log.exception("request_failed", method=scope["method"], path=path)
             if status:  # the answer is under way: cutting the connection is all that is left
                 raise
             await unexpected_response(Request(scope))(scope, receive, send_with_id)
         finally:
             seconds = time.perf_counter() - started
             observe_request(scope, status, seconds)
-            if scope["path"] not in _QUIET_PATHS:
+            if path not in _QUIET_PATHS:
                 key_id = scope.get("state", {}).get("key_id")
                 milliseconds = round(1000 * seconds, 1)
                 log.info(
                     "request",
                     method=scope["method"],
-                    path=scope["path"],
+                    path=path,
                     status=status,
                     ms=milliseconds,
                     key=key_id,
