@@ -20,7 +20,8 @@ from app.store import get_store
 
 router = APIRouter(prefix="/jobs/{job_id}/artifacts", tags=["jobs"])
 
-_RANGE = re.compile(r"bytes=\s*(\d+-\d*|-\d+)(\s*,\s*(\d+-\d*|-\d+))*\s*", re.ASCII)
+_POSITIONS = r"(\d{1,19}-\d{0,19}|-\d{1,19})"
+_RANGE = re.compile(rf"bytes=\s*{_POSITIONS}(\s*,\s*{_POSITIONS})*\s*", re.ASCII)
 _BINARY = {"type": "string", "format": "binary"}
 
 

@@ -16,7 +16,8 @@ from app.auth import (
     refuse_other_sites,
     start_web_session,
 )
-from app.db.models import ApiKey, Dataset, Job, Role, WebSession
+from app.db.models import ApiKey, Role, WebSession
+from app.db.queries import find_dataset, find_job
 from app.db.session import transaction
 from app.errors import not_found
 from app.keys import hash_secret
@@ -83,7 +84,7 @@ def dashboard(request: Request, job_id: str, cookie: SessionCookie = None) -> Re
     if (elsewhere := _for_reader(request, cookie)) is not None:
         return elsewhere
     with transaction() as session:
-        job = session.get(Job, job_id)
+        job = find_job(session, job_id)
     if job is None:
         raise not_found("job", job_id)
     return render("dashboard.html", job_id=job.id, job_name=job.name)
@@ -95,7 +96,7 @@ def dataset_view(request: Request, dataset_id: str, cookie: SessionCookie = None
     if (elsewhere := _for_reader(request, cookie)) is not None:
         return elsewhere
     with transaction() as session:
-        dataset = session.get(Dataset, dataset_id)
+        dataset = find_dataset(session, dataset_id)
     if dataset is None:
         raise not_found("dataset", dataset_id)
     return render("dataset.html", dataset_id=dataset.id, dataset_name=dataset.name)

@@ -33,6 +33,11 @@ def test_a_page_of_nothing_says_so_as_a_page(logged_in: TestClient, path: str) -
     assert as_problem.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("path", ["/jobs/%00/dashboard", "/datasets/%00/view"])
+def test_a_page_of_no_name_says_so_too(logged_in: TestClient, path: str) -> None:
+    assert logged_in.get(path, headers=BROWSER).status_code == 404
+
+
 def test_an_address_with_nothing_and_one_that_is_no_text(api: Api) -> None:
     nothing = api.http.get("/nothing-here/<b>", headers=BROWSER)
     assert (nothing.status_code, "<h1>Not Found</h1>" in nothing.text) == (404, True)
