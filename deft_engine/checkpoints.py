@@ -7,7 +7,6 @@ is on the disk, so that a process killed while saving leaves the one before unto
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import Any
 
 from deft_engine.base import Spec
 from deft_engine.canonical import canonical_json, sha256_hex
+from deft_engine.durable import fsync
 from deft_engine.errors import CheckpointMismatch, DiskFull
 
 _PREFIX = "checkpoint-"
@@ -106,7 +106,7 @@ class Checkpoints:
                 ) from error
             raise
         building.rename(final)
-        _sync(self.work)
+        fsync(self.work)
         for old in self._folders()[: -self._keep]:
             shutil.rmtree(old.rename(old.with_name(old.name + _UNFINISHED)))
 
@@ -122,13 +122,5 @@ class Checkpoints:
 
 def _sync_folder(folder: Path) -> None:
     for path in folder.iterdir():
-        _sync(path)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        fsync(path)
+    fsync(folder)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from deft_engine.data.tokenise import TokenisedSample
+from deft_engine.durable import fsync
 from deft_engine.types import Sample
 
 WINDOW = 256
@@ -43,6 +44,7 @@ def windows(
             results = compute(window)
             partial = path.with_suffix(".partial")
             partial.write_text(json.dumps(results), encoding="utf-8")
+            fsync(partial)
             partial.replace(path)
             yield window, results
         number += 1

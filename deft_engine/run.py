@@ -30,6 +30,7 @@ from typing import Any, Generic, TypeVar
 
 from deft_engine.base import Spec
 from deft_engine.canonical import canonical_json, sha256_file
+from deft_engine.durable import fsync
 from deft_engine.errors import DeftError, DiskFull, Interrupted, OutOfMemory, StageCrashed
 from deft_engine.events import EventWriter
 from deft_engine.stages import STAGES
@@ -160,6 +161,8 @@ def _run(folder: Path, request: StageRequest, events: EventWriter, stop: StopReq
         "started_at": started.isoformat(),
         "finished_at": datetime.now(UTC).isoformat(),
     }
+    for written in building.rglob("*"):
+        fsync(written)
     building.rename(out)
     partial = folder / "manifest.json.partial"
     with partial.open("wb") as file:
@@ -167,6 +170,7 @@ def _run(folder: Path, request: StageRequest, events: EventWriter, stop: StopReq
         file.flush()
         os.fsync(file.fileno())
     partial.rename(folder / "manifest.json")
+    fsync(folder)
 
 
 def _hash_outputs(folder: Path) -> dict[str, dict[str, Any]]:

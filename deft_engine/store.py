@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from deft_engine.canonical import sha256_file
+from deft_engine.durable import fsync
 
 
 class ArtifactStore(Protocol):
@@ -32,7 +33,11 @@ class ArtifactStore(Protocol):
 
 
 class LocalStore:
-    """An :class:`ArtifactStore` in a folder; ``put`` is atomic and links instead of copying where it can."""
+    """An :class:`ArtifactStore` in a folder.
+
+    ``put`` links instead of copying where it can. Under a digest's name lies all of its content, on the disk,
+    or nothing: the database's row that names it must not outlive it when the power fails.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -51,10 +56,11 @@ class LocalStore:
                 os.link(path, partial)
             except OSError:  # another file system
                 shutil.copyfile(path, partial)
+            fsync(Path(partial))
             os.replace(partial, target)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
+            fsync(target.parent)
+        finally:
+            Path(partial).unlink(missing_ok=True)  # also where another put of the same file came first
         return digest
 
     def get(self, sha256: str) -> Path:

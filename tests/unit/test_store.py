@@ -74,6 +74,39 @@ def test_a_failed_put_leaves_nothing(
     assert _files(tmp_path / "store") == []
 
 
+def test_a_put_that_another_one_overtakes_leaves_nothing_beside_the_content(
+    store: LocalStore, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def overtaken(source: Path, target: str) -> None:
+        monkeypatch.setattr(os, "link", link)
+        store.put(file)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", overtaken)
+    digest = store.put(file)
+    assert _files(tmp_path / "store") == [store.get(digest)]
+
+
+def test_content_is_on_the_disk_before_it_has_its_name(
+    store: LocalStore, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    replace = os.replace
+
+    def named(source: str, target: Path) -> None:
+        steps.append("named")
+        replace(source, target)
+
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: steps.append(f"synced {os.fstat(descriptor).st_size}")
+    )
+    monkeypatch.setattr(os, "replace", named)
+    folder = store.get(store.put(file)).parent
+    assert steps == [f"synced {len(b'content')}", "named", f"synced {folder.stat().st_size}"]
+
+
 def test_what_is_not_there_is_told_and_deleting_it_is_no_error(store: LocalStore, file: Path) -> None:
     digest = store.put(file)
     store.delete(digest)
