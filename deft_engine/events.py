@@ -80,7 +80,10 @@ class EventWriter:
     def _write(self, kind: str, fields: dict[str, Any]) -> None:
         self._seq += 1
         event = {"seq": self._seq, "time": datetime.now(UTC).isoformat(), "type": kind, **fields}
-        line = json.dumps(event, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        # a lone surrogate, of a file name that is no UTF-8, becomes the JSON escape that it is read from
+        line = (
+            json.dumps(event, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace") + b"\n"
+        )
         start = self._file.seek(0, os.SEEK_END)
         if self._file.write(line) != len(line):
             self._file.truncate(start)  # no half a line before the next one

@@ -27,6 +27,13 @@ def test_events_carry_what_they_were_given_in_one_sequence(tmp_path: Path) -> No
     assert (found[3]["code"], found[3]["retryable"]) == ("c", False)
 
 
+def test_a_name_that_is_no_utf8_can_be_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with EventWriter(path) as events:
+        events.log("cannot read models/caf\udce9")
+    assert _events(path)[0]["message"] == "cannot read models/caf\udce9"
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.1, -3.0])
 def test_numbers_survive_json(value: float, tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
