@@ -110,9 +110,13 @@ class Reporter(threading.Thread):
             yield offset, batch
 
     def _noted(self, attempt: int, event: dict[str, Any]) -> dict[str, Any]:
-        """The event, with ``eta_s`` if it is progress; an error of this attempt is kept for the task."""
+        """The event, with ``eta_s`` if it is progress; an error of this attempt is kept for the task.
+
+        An earlier attempt tells nothing of the time left: hours may lie between its last step and this one.
+        """
+        of_this_attempt = attempt == self._claim.attempt
         if event["type"] == "progress":
-            return {**event, "eta_s": self._eta.seconds_left(event)}
-        if event["type"] == "error" and attempt == self._claim.attempt:
+            return {**event, "eta_s": self._eta.seconds_left(event) if of_this_attempt else None}
+        if event["type"] == "error" and of_this_attempt:
             self.engine_error = {key: event[key] for key in ("code", "message", "hint", "retryable")}
         return event

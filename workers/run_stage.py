@@ -69,7 +69,7 @@ class _Run:
         self._store = get_store()
         self._folder = RunFolder(settings.runs_root / claimed.run_id)
         self._reporter = Reporter(claimed, self._folder, settings)
-        self._stopped = False
+        self._grace: float | None = None  # that the engine was given when it was asked to stop
 
     def carry_out(self) -> None:
         """Run the engine, unless that of an earlier attempt had finished, and end the attempt.
@@ -107,8 +107,8 @@ class _Run:
         while (status := engine.wait(_BEAT_SECONDS)) is None:
             engine.beat()
             grace = self._grace_to_stop()
-            if grace is not None and not self._stopped:
-                self._stopped = True
+            if grace is not None and (self._grace is None or grace < self._grace):
+                self._grace = grace
                 engine.stop(grace)
         return status
 
@@ -125,7 +125,7 @@ class _Run:
         if manifest is not None:
             outputs = self._folder.store_outputs(manifest, self._store)
             self._write(succeed, status, result=manifest["result"], manifest=manifest, outputs=outputs)
-        elif self._stopped or status == EXIT_INTERRUPTED:
+        elif self._grace is not None or status == EXIT_INTERRUPTED:
             self._write(interrupt, status)
         else:
             self._write(fail, status, error=self._error(status))
