@@ -27,7 +27,7 @@ from tests.worker_world import (
     worker,
 )
 
-STEPS = 24
+STEPS = 96  # seconds of training: what is to be killed after a few steps must not have ended by then
 LONG = 3_999  # steps: never reached, and every one is reported
 
 
