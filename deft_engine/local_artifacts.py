@@ -1,14 +1,18 @@
-"""A local job's artifacts under their public names, and its manifest."""
+"""A local job's artifacts under their public names, its manifest and its report."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from deft_engine.canonical import canonical_json
+from deft_engine.events import decode_number, read_events
 from deft_engine.plan import Made, Plan, PlannedStage
+from deft_engine.report import CURVES, REPORT, REPORTED, render_report
+from deft_engine.report_charts import Points
 from deft_engine.spec_file import Job
 
 _INNER = {"import", "reference"}
@@ -34,7 +38,7 @@ def local_inputs(planned: PlannedStage, plan: Plan, out: Path) -> dict[str, str]
 
 
 def publish(job: Job, plan: Plan, out: Path) -> dict[str, Any]:
-    """Link the artifacts below ``out``, write ``manifest.json``, and return it.
+    """Link the artifacts below ``out``, write ``manifest.json`` and ``report.html``; returns the manifest.
 
     Links of an earlier job in the same folder are removed; files that are no links of ours are left alone.
     """
@@ -59,7 +63,24 @@ def publish(job: Job, plan: Plan, out: Path) -> dict[str, Any]:
     partial = out / "manifest.json.partial"
     partial.write_bytes(canonical_json(content))
     partial.replace(out / "manifest.json")
+    read = {name: out / name for name in REPORTED if name in artifacts}
+    page = render_report(content, _curves(out, stages), read)
+    (out / REPORT).write_text(page, encoding="utf-8")
     return content
+
+
+def _curves(out: Path, stages: Sequence[Mapping[str, Any]]) -> dict[str, Points]:
+    """What the job's training reported; of a step that was repeated after a resume, the last value."""
+    found: dict[str, dict[int, float]] = {name: {} for name in CURVES}
+    trained = (out / stage["folder"] for stage in stages if stage["stage"] in ("train", "train_reward"))
+    for folder in trained:
+        attempts = sorted(folder.glob("events-*.jsonl"), key=lambda path: int(path.stem.rpartition("-")[2]))
+        for path in attempts:
+            for _, event in read_events(path, 0):
+                for name in CURVES if event["type"] == "metrics" else ():
+                    if name in event["values"]:
+                        found[name][event["step"]] = decode_number(event["values"][name])
+    return {name: sorted(points.items()) for name, points in found.items() if points}
 
 
 def _remove_links(out: Path) -> None:

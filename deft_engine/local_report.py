@@ -70,7 +70,7 @@ class TextReport:
         for warning in _warnings(manifest):
             self._console.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
         names = sorted({name.split("/")[0] + ("/" if "/" in name else "") for name in manifest["artifacts"]})
-        self._say(f"done: {out} holds manifest.json, {', '.join(names)}")
+        self._say(f"done: {out} holds report.html, manifest.json, {', '.join(names)}")
 
     def interrupted(self, out: Path) -> None:
         self._errors.print(

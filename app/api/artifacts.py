@@ -22,6 +22,7 @@ router = APIRouter(prefix="/jobs/{job_id}/artifacts", tags=["jobs"])
 
 _POSITIONS = r"(\d{1,19}-\d{0,19}|-\d{1,19})"
 _RANGE = re.compile(rf"bytes=\s*{_POSITIONS}(\s*,\s*{_POSITIONS})*\s*", re.ASCII)
+_REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 _BINARY = {"type": "string", "format": "binary"}
 
 
@@ -32,7 +33,7 @@ class ArtifactView(Answer):
     object: Literal["artifact"] = "artifact"
     name: str
     stage: str | None
-    """The stage that made it; null for the job's own manifest."""
+    """The stage that made it; null for the job's own manifest and report."""
     sha256: str
     size: int
     media_type: str
@@ -78,8 +79,13 @@ def download_artifact(
     if request.headers.get("if-range", etag) == etag:
         _check_range(request.headers.get("range"), found.size)
     filename = PurePosixPath(name).name
+    shown = found.media_type == "text/html"  # the report: read in the browser, cut off from this origin
     return FileResponse(
-        get_store().get(found.sha256), headers=headers, media_type=found.media_type, filename=filename
+        get_store().get(found.sha256),
+        headers=headers | ({"Content-Security-Policy": _REPORT_POLICY} if shown else {}),
+        media_type=found.media_type,
+        filename=filename,
+        content_disposition_type="inline" if shown else "attachment",
     )
 
 

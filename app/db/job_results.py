@@ -1,4 +1,4 @@
-"""What a job has when its last stage succeeds: its result, and ``manifest.json`` in the store."""
+"""What a job has when its last stage succeeds: its result, ``manifest.json`` and ``report.html``."""
 
 from __future__ import annotations
 
@@ -9,34 +9,57 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from app.db.models import Artifact, Job, Json, StageRun
+from app.db.queries import artifacts_of_job
 from app.ids import new_id
+from app.series import load_series
 from app.store import get_store
+from deft_engine.report import CURVES, REPORT, REPORTED, render_report
+from deft_engine.report_charts import Points
 
 MANIFEST = "manifest.json"
 
 
 def fill_result(session: Session, job: Job) -> None:
-    """Set ``job.result`` and store the job's manifest.
+    """Set ``job.result`` and store the job's manifest and report.
 
     Raises:
-        OSError: the store cannot take the manifest (the disk is full).
+        OSError: the store cannot take a file (the disk is full), or has lost one.
     """
     job.result = job_result([place.stage_run for place in job.stages], job.warnings)
-    content = json.dumps(_manifest(job), indent=1, ensure_ascii=False).encode()
+    manifest = _manifest(job)
+    content = json.dumps(manifest, indent=1, ensure_ascii=False)
+    _store_text(session, job, MANIFEST, "application/json", content)
+    read = {
+        entry.name: get_store().get(entry.artifact.sha256)
+        for entry in artifacts_of_job(session, job)
+        if entry.name in REPORTED
+    }
+    _store_text(session, job, REPORT, "text/html", render_report(manifest, _curves(session, job), read))
+
+
+def _store_text(session: Session, job: Job, name: str, media_type: str, text: str) -> None:
+    content = text.encode(errors="backslashreplace")
     with tempfile.TemporaryDirectory() as temporary:
-        path = Path(temporary) / MANIFEST
+        path = Path(temporary) / name
         path.write_bytes(content)
         digest = get_store().put(path)
     session.add(
         Artifact(
             id=new_id("art"),
             job_id=job.id,
-            name=MANIFEST,
+            name=name,
             sha256=digest,
             size=len(content),
-            media_type="application/json",
+            media_type=media_type,
         )
     )
+
+
+def _curves(session: Session, job: Job) -> dict[str, Points]:
+    """What the job's training reported."""
+    trained = [p.stage_run for p in job.stages if p.stage_run.stage in ("train", "train_reward")]
+    series = {name: load_series(session, run, name) for run in trained for name in CURVES}
+    return {name: [(step, value) for step, value, _ in found.points()] for name, found in series.items()}
 
 
 def job_result(runs: list[StageRun], warnings: list[str]) -> Json:
@@ -66,8 +89,15 @@ def _manifest(job: Job) -> Json:
         "kind": job.kind,
         "name": job.name,
         "spec": job.spec,
+        "warnings": job.warnings,
         "stages": [
-            {"run": place.stage_run_id, "reused": place.reused, **(place.stage_run.manifest or {})}
+            {
+                "run": place.stage_run_id,
+                "reused": place.reused,
+                "stage": place.stage_run.stage,
+                "result": place.stage_run.result,
+                **(place.stage_run.manifest or {}),
+            }
             for place in job.stages
         ],
         "created_at": job.created_at.isoformat(),

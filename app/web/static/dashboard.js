@@ -151,10 +151,15 @@ async function showGenerations() {
 
 const SHOWN = { "grading.json": showGrading, "qdiff_tokens.json": showTokens, "generations.jsonl": showGenerations };
 
+function link(name) {
+  const href = `/jobs/${id}/artifacts/${encodeURI(name)}`;
+  return name === "report.html" ? { href } : { href, download: name.split("/").at(-1) };
+}
+
 async function showArtifacts() {
   const list = (await api(`/jobs/${id}/artifacts`)).data;
   replaceRows($("artifact-list"), list.map((artifact) => element("li", {},
-    element("a", { href: `/jobs/${id}/artifacts/${encodeURI(artifact.name)}`, download: artifact.name.split("/").at(-1) }, artifact.name),
+    element("a", link(artifact.name), artifact.name),
     ` ${number(artifact.size)} bytes`)));
   for (const { name } of list) {
     if (!SHOWN[name] || loaded.has(name)) continue;

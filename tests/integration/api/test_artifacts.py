@@ -132,3 +132,8 @@ def test_a_finished_job_has_its_manifest(api: Api) -> None:
     assert manifest.status_code == 200
     assert manifest.json()["job"] == job["id"]
     assert {"scores.parquet", "levels.parquet", "grading.json"} <= set(listed(api, job))
+    report = download(api, job, "report.html")
+    assert report.headers["Content-Type"].startswith("text/html")
+    assert report.headers["Content-Disposition"].startswith("inline")
+    assert "sandbox" in report.headers["Content-Security-Policy"]
+    assert "Level A" in report.text

@@ -173,9 +173,11 @@ def test_result_and_manifest_of_a_job() -> None:
     assert result["results"] == {"subsets": {"s": {}}, "total": {"bleu": {"value": 1.0}}}
     assert result["warnings"] == ["small"]
     with transaction() as session:
-        manifest = session.scalars(select(Artifact).where(Artifact.job_id == job_id)).one()
-    content = json.loads(get_store().get(manifest.sha256).read_bytes())
-    assert manifest.name == "manifest.json"
+        own = session.scalars(select(Artifact).where(Artifact.job_id == job_id)).all()
+    files = {artifact.name: get_store().get(artifact.sha256) for artifact in own}
+    assert set(files) == {"manifest.json", "report.html"}
+    content = json.loads(files["manifest.json"].read_bytes())
+    assert "<li>small</li>" in files["report.html"].read_text()
     assert content["spec"]["name"] == "table"
     assert [stage["fingerprint"] for stage in content["stages"]] == [
         planned.fingerprint for planned in plan_of(spec).stages

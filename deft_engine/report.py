@@ -1,0 +1,188 @@
+"""``report.html``: a job in one self-contained file, for somebody who knows the paper and not this project.
+
+It is made from the job's manifest, the curves of its training and three small artifacts. The page loads
+nothing, runs no script, and every text of a model or a user is escaped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from deft_engine.report_charts import HEIGHT, WIDTH, Curve, Points, curve, histogram
+
+REPORT = "report.html"
+CURVES = (
+    "loss", "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected", "deft/r_dis",
+    "deft/grad_share", "grad_norm",
+)  # fmt: skip
+"""Metrics of a training that a report draws, in its order."""
+
+REPORTED = ("grading.json", "qdiff_tokens.json", "generations.jsonl")
+"""Artifacts that a report reads where the job has them."""
+
+_SHOWN_TOKENS = 20
+_SHOWN_SAMPLES = 8
+_SHOWN_CHARACTERS = 2_000  # of a prompt or an answer
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A prompt with the model's answer and the annotated one."""
+
+    subset: str
+    prompt: str
+    response: str
+    reference: str
+
+
+def render_report(
+    manifest: Mapping[str, Any], curves: Mapping[str, Points], artifacts: Mapping[str, Path]
+) -> str:
+    """The page.
+
+    Args:
+        manifest: ``manifest.json`` of a job that succeeded.
+        curves: Metric -> its points, for the names of ``CURVES`` that the job has.
+        artifacts: Name -> file, of those of ``REPORTED`` that the job has.
+
+    Raises:
+        OSError: an artifact cannot be read.
+    """
+    stages = manifest["stages"]
+    results = {stage["stage"]: stage["result"] or {} for stage in stages}
+    return _template().render(
+        name=manifest["spec"]["name"],
+        kind=manifest["spec"]["kind"],
+        job=manifest.get("job"),
+        sentences=describe(manifest["spec"], results),
+        warnings=_warnings(manifest),
+        imports=[stage["result"] for stage in stages if stage["stage"] == "import" and stage["result"]],
+        grade=results.get("grade"),
+        histograms=[histogram(*entry) for entry in _read_json(artifacts, "grading.json").items()],
+        tokens=_token_tables(_read_json(artifacts, "qdiff_tokens.json")),
+        training=results.get("train") or results.get("train_reward"),
+        curves=_drawn(curves),
+        evaluation=results.get("evaluate"),
+        samples=_samples(artifacts.get("generations.jsonl")),
+        stages=[(stage, _seconds(stage)) for stage in stages],
+        versions=stages[-1].get("versions", {}),
+        spec=json.dumps(manifest["spec"], indent=2, ensure_ascii=False),
+        width=WIDTH,
+        height=HEIGHT,
+    )
+
+
+def describe(spec: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
+    """What the job did, in sentences: method, data, distribution reward."""
+    match spec["kind"]:
+        case "grade":
+            return [_grading_sentence(spec["deft"])]
+        case "reward_model":
+            return [f"A reward model was trained from {spec['model']['base']} on ranked responses (eq 1)."]
+        case "evaluate":
+            return [f"{spec['model']['base']} answered the prompts of {spec['eval_dataset']}, greedily."]
+    method, deft = spec["method"]["name"].upper(), spec["deft"]
+    base = spec["model"]["base"]
+    if deft is None:
+        return [f"{base} was trained by {method} on all samples, without DEFT: the plain method."]
+    levels = " and ".join(deft["levels"])
+    said = [
+        f"{base} was trained by {method} in its DEFT form (eq 18) on the samples of level {levels}.",
+        _grading_sentence(deft),
+    ]
+    omega = results.get("train", {}).get("omega")
+    if omega is None:
+        return [*said, "Without the distribution reward (omega is 0): the ablation of the paper's Table 3."]
+    share = results.get("train", {}).get("grad_share")
+    measured = f", measured as {share:.2g} of the base loss's gradient" if share is not None else ""
+    return [*said, f"The distribution reward R_dis (eqs 16-17) had the weight omega = {omega:.3g}{measured}."]
+
+
+def _grading_sentence(deft: Mapping[str, Any]) -> str:
+    grader = deft["grader"]
+    by = {"scores": "the scores in the file", "reward_model": f"the reward model {grader.get('model')}"}
+    return (
+        f"Level A is the best {deft['a']:g} percent of each subset and level C the worst {deft['c']:g} "
+        f"percent, by {by.get(grader['name'], 'the grader ' + grader['name'])} (section 3.1)."
+    )
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.undefined = jinja2.ChainableUndefined  # a stage that is reused may be of an earlier version
+    environment.filters["figure"] = _figure
+    return environment.from_string(files("deft_engine").joinpath("report.html.j2").read_text("utf-8"))
+
+
+def _figure(value: float | int | str | jinja2.Undefined | None) -> str:
+    """A number as people read it; an int whole, what is not there as a dash."""
+    if value is None or isinstance(value, jinja2.Undefined):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+def _read_json(artifacts: Mapping[str, Path], name: str) -> dict[str, Any]:
+    return json.loads(artifacts[name].read_bytes()) if name in artifacts else {}
+
+
+def _token_tables(tokens: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, float, float]]]]:
+    """Title -> rows of (token, its Q_diff, the share of the table's largest |Q_diff|)."""
+    tables = []
+    for title, key in (("More in good answers", "top_positive"), ("More in bad answers", "top_negative")):
+        rows = tokens.get(key, [])[:_SHOWN_TOKENS]
+        largest = max((abs(row["q_diff"]) for row in rows), default=1.0)
+        if rows:
+            shown = [(json.dumps(row["text"], ensure_ascii=False)[1:-1], row["q_diff"]) for row in rows]
+            tables.append((title, [(text, q_diff, abs(q_diff) / largest) for text, q_diff in shown]))
+    return tables
+
+
+def _drawn(curves: Mapping[str, Points]) -> list[Curve]:
+    drawn = (curve(name, curves.get(name, ())) for name in CURVES)
+    return [each for each in drawn if each is not None]
+
+
+def _samples(path: Path | None) -> list[Answered]:
+    """The first generations; they are a seeded random choice already."""
+    if path is None:
+        return []
+    with path.open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in islice(lines, _SHOWN_SAMPLES)]
+    return [
+        Answered(
+            row["subset"],
+            _shortened("\n\n".join(f"{turn['role']}: {turn['content']}" for turn in row["prompt"])),
+            _shortened(row["response"]),
+            _shortened(row["reference"]),
+        )
+        for row in rows
+    ]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + " […]"
+
+
+def _warnings(manifest: Mapping[str, Any]) -> list[str]:
+    told = [text for stage in manifest["stages"] for text in (stage["result"] or {}).get("warnings", ())]
+    return list(dict.fromkeys([*manifest["warnings"], *told]))
+
+
+def _seconds(stage: Mapping[str, Any]) -> float | None:
+    if "finished_at" not in stage:
+        return None
+    started, finished = (datetime.fromisoformat(stage[key]) for key in ("started_at", "finished_at"))
+    return (finished - started).total_seconds()
