@@ -82,7 +82,7 @@ def measure(model_uri: str, data: Path, sft_steps: int) -> dict[str, Any]:
     for start in range(0, BATCHES * BATCH_SIZE, BATCH_SIZE):
         logps = ranked_logps(model, collate([samples[i] for i in order[start : start + BATCH_SIZE]]))
         base = DPO()(logps.with_reference(logps.policy.detach())).loss.mean()
-        reward = sample_rewards(logps, output_head(model), q_diff, "chosen").mean()
+        reward = sample_rewards(logps, output_head(model), q_diff, "normalised", "chosen").mean()
         unit_shares.append(gradient_share(logps, base, reward))
         r_dis.append(reward.item())
     unit_share = statistics.fmean(unit_shares)

@@ -1,7 +1,8 @@
 """The stage ``distribution``: tokens of good and of bad responses, and their difference (section 3.2).
 
 Q+ and Q- are the normalised token counts of the responses that :func:`select_responses` assigns to them, and
-Q_diff = Q+ - Q- (eqs 13-15). Only the text of a response is counted: no special tokens, no EOS.
+Q_diff = Q+ - Q- (eqs 13-15). Only the text of a response is counted, as training reads it: no EOS, and a
+special token that a text spells out is ordinary text.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from deft_engine.ranking import ranks_by_reward
 from deft_engine.run import StageContext
 from deft_engine.safetensors_writer import write_safetensors
 from deft_engine.scores import ScoreTable, read_score_table, require_same_samples
-from deft_engine.specs import Thresholds
+from deft_engine.specs import Scale, Thresholds
 from deft_engine.stages import DistributionSpec, RankBy
 
 if TYPE_CHECKING:
@@ -46,6 +47,15 @@ class QDiff:
     q_neg: Floats
     q_diff: Floats
     tokenizer_sha256: str
+    tokens_pos: int
+    tokens_neg: int
+    """Tokens that were counted into Q+ and into Q-."""
+
+    def scaled(self, scale: Scale) -> Floats:
+        """``[vocab]``; ``normalised``: Q_diff of eq 14, ``counts``: the difference of the counts."""
+        if scale == "normalised":
+            return self.q_diff
+        return np.rint(self.q_pos * self.tokens_pos) - np.rint(self.q_neg * self.tokens_neg)
 
 
 def run(context: StageContext[DistributionSpec]) -> dict[str, Any]:
@@ -73,8 +83,8 @@ def run(context: StageContext[DistributionSpec]) -> dict[str, Any]:
     digest = tokenizer_sha256(tokenizer)
     qdiff = subtract(counter.positive_counts, counter.negative_counts, digest)
     counts = {
-        "tokens_pos": int(counter.positive_counts.sum()),
-        "tokens_neg": int(counter.negative_counts.sum()),
+        "tokens_pos": qdiff.tokens_pos,
+        "tokens_neg": qdiff.tokens_neg,
         "responses_pos": int(positive.sum()),
         "responses_neg": int(negative.sum()),
     }
@@ -101,7 +111,8 @@ def load_qdiff(path: Path, tokenizer_sha256: str) -> QDiff:
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
-        counted_with = (file.metadata() or {}).get("tokenizer_sha256", "")
+        metadata = file.metadata() or {}
+        counted_with = metadata.get("tokenizer_sha256", "")
         if counted_with != tokenizer_sha256:
             raise ModelError(
                 f"Q_diff was counted with another tokenizer (sha256 {counted_with[:12]}) than the model's "
@@ -109,7 +120,7 @@ def load_qdiff(path: Path, tokenizer_sha256: str) -> QDiff:
                 hint="run the distribution stage with the policy's own tokenizer",
             )
         q_pos, q_neg, q_diff = (file.get_tensor(name) for name in ("q_pos", "q_neg", "q_diff"))
-    return QDiff(q_pos, q_neg, q_diff, counted_with)
+    return QDiff(q_pos, q_neg, q_diff, counted_with, int(metadata["tokens_pos"]), int(metadata["tokens_neg"]))
 
 
 def select_responses(
@@ -174,7 +185,9 @@ def subtract(positive_counts: Counts, negative_counts: Counts, tokenizer_sha256:
     q_diff = q_pos - q_neg
     smallest = np.where(q_diff == 0, np.inf, np.abs(q_diff)).argmin()
     q_diff[smallest] -= math.fsum(q_diff.tolist())
-    return QDiff(q_pos, q_neg, q_diff, tokenizer_sha256)
+    return QDiff(
+        q_pos, q_neg, q_diff, tokenizer_sha256, int(positive_counts.sum()), int(negative_counts.sum())
+    )
 
 
 def _require_rewards(table: ScoreTable, missing: Mask) -> None:
@@ -194,7 +207,7 @@ class _TokenCounter:
         self._backend = tokenizer.backend_tokenizer
         self._backend.no_truncation()
         self._backend.no_padding()
-        self._special = tokenizer.all_special_ids
+        self._backend.encode_special_tokens = True
         self._positive = positive
         self._negative = negative
         self.positive_counts = np.zeros(len(tokenizer), dtype=np.int64)
@@ -217,9 +230,7 @@ class _TokenCounter:
 
     def _add(self, counts: Counts, ids: list[Counts]) -> None:
         if ids:
-            found = np.bincount(np.concatenate(ids), minlength=len(counts))
-            found[self._special] = 0  # a text can spell one out
-            counts += found
+            counts += np.bincount(np.concatenate(ids), minlength=len(counts))
 
 
 def _foremost_tokens(qdiff: QDiff, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[dict[str, Any]]]:

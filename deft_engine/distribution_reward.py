@@ -4,6 +4,8 @@ Q_diff sums to zero, so the softmax's normaliser cancels and no vocabulary-sized
 
     R_dis = 1/T sum_t Q_diff . log softmax(W h_t + b)        eqs 16, 17
           = (W^T Q_diff) . mean_t h_t + b . Q_diff           since sum_i Q_diff(i) = 0
+
+Raw counts (``scale: counts``) sum to something else, so for them the definition is computed, in chunks.
 """
 
 from __future__ import annotations
@@ -16,15 +18,18 @@ from torch.utils.checkpoint import checkpoint
 
 from deft_engine.errors import ModelError
 from deft_engine.logps import RankedLogps, chunk_rows, head_rows, sum_by_response
+from deft_engine.specs import Scale
 
 
-def response_rewards(logps: RankedLogps, head: nn.Module, q_diff: Tensor) -> Tensor:
+def response_rewards(logps: RankedLogps, head: nn.Module, q_diff: Tensor, scale: Scale) -> Tensor:
     """R_dis of every response ``[batch, ranks]``; 0 where masked. Under autograd.
 
-    By the identity where the head is a plain linear layer, else (LoRA on the head) by the definition.
+    By the identity where Q_diff is normalised and the head a plain linear layer, else (LoRA on the head, raw
+    counts) by the definition.
 
     Args:
-        q_diff: ``[vocab of the tokenizer]``, summing to 0; a head with more rows gives them weight 0.
+        q_diff: ``[vocab of the tokenizer]``, summing to 0 if normalised; a head with more rows gives them
+            weight 0.
 
     Raises:
         ModelError: the head has fewer rows than the tokenizer has tokens.
@@ -37,17 +42,17 @@ def response_rewards(logps: RankedLogps, head: nn.Module, q_diff: Tensor) -> Ten
         )
     weights = torch.zeros(rows, dtype=logps.policy.dtype, device=logps.policy.device)
     weights[: q_diff.shape[0]] = q_diff.to(weights)
-    if type(head) is nn.Linear:
+    if scale == "normalised" and type(head) is nn.Linear:
         with torch.autocast(weights.device.type, enabled=False):
             return _by_identity(logps, head, weights)
     return _by_definition(logps, head, weights)
 
 
 def sample_rewards(
-    logps: RankedLogps, head: nn.Module, q_diff: Tensor, on: Literal["chosen", "all"]
+    logps: RankedLogps, head: nn.Module, q_diff: Tensor, scale: Scale, on: Literal["chosen", "all"]
 ) -> Tensor:
     """R_dis of every sample ``[batch]``: of y_1 (rank 0), or the mean over its responses."""
-    rewards = response_rewards(logps, head, q_diff)
+    rewards = response_rewards(logps, head, q_diff, scale)
     return rewards[:, 0] if on == "chosen" else rewards.sum(dim=1) / logps.mask.sum(dim=1)
 
 

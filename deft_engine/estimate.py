@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deft_engine.grading import level_sizes
 from deft_engine.plan import External, Made, Plan, PlannedStage, Source
 from deft_engine.specs import TrainingSpec
 from deft_engine.types import Level
@@ -183,10 +184,10 @@ class Estimator:
         grade = self._upstream(stage, "levels").spec
         sizes = {Level.A: 0, Level.B: 0, Level.C: 0}
         for samples in facts.subsets.values():
-            best, worst = math.ceil(grade["a"] / 100 * samples), math.ceil(grade["c"] / 100 * samples)
+            best, worst = level_sizes(samples, grade["a"], grade["c"])
             sizes[Level.A] += best
-            sizes[Level.C] += min(worst, samples - best)
-            sizes[Level.B] += max(0, samples - best - worst)
+            sizes[Level.C] += worst
+            sizes[Level.B] += samples - best - worst
         return sum(size for level, size in sizes.items() if level in levels)
 
     def _facts(self, stage: PlannedStage) -> DataFacts | None:

@@ -17,6 +17,7 @@ from deft_engine.distribution_reward import gradient_share, sample_rewards
 from deft_engine.errors import DataError
 from deft_engine.logps import RankedLogps, output_head
 from deft_engine.losses.output import LossOutput
+from deft_engine.specs import Scale
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +33,10 @@ class DistributionTerm:
     """The distribution reward's part of a loss."""
 
     q_diff: Tensor  # [vocab], on the model's device
+    scale: Scale
     on: Literal["chosen", "all"]
+    held_share: float | None
+    """The share that omega is corrected to hold; None: omega stays as it was set."""
     omega: float
     measure_every: int
     """Steps between two measurements of the share; the first step is always measured."""
@@ -43,24 +47,35 @@ class DistributionTerm:
         self, base: LossOutput, model: PreTrainedModel, logps: RankedLogps, step: int
     ) -> LossOutput:
         """The loss of eq 18."""
-        r_dis = sample_rewards(logps, output_head(model), self.q_diff, self.on)  # [batch]
+        r_dis = self._rewards(model, logps)
         metrics = {**base.metrics, "deft/r_dis": r_dis.detach()}
+        loss = base.loss - self.omega * r_dis  # eq 18
         if step == 1 or step % self.measure_every == 0:
             share = self.omega * gradient_share(logps, base.loss.mean(), r_dis.mean())
             if math.isfinite(share):  # it is not where the base loss is saturated and has no gradient left
                 self.shares.append(share)
                 metrics["deft/grad_share"] = torch.full_like(r_dis.detach(), share)
-        return LossOutput(base.loss - self.omega * r_dis, metrics)  # eq 18
+                metrics["deft/omega"] = torch.full_like(r_dis.detach(), self.omega)
+                self._correct(share)
+        return LossOutput(loss, metrics)
 
     def unit_share(self, base: LossOutput, model: PreTrainedModel, logps: RankedLogps) -> float:
         """The share on a batch if omega were 1."""
-        r_dis = sample_rewards(logps, output_head(model), self.q_diff, self.on)
-        return gradient_share(logps, base.loss.mean(), r_dis.mean())
+        return gradient_share(logps, base.loss.mean(), self._rewards(model, logps).mean())
 
     @property
     def mean_share(self) -> float | None:
         """The mean of the measured shares; None where the base loss never had a gradient."""
         return sum(self.shares) / len(self.shares) if self.shares else None
+
+    def _rewards(self, model: PreTrainedModel, logps: RankedLogps) -> Tensor:
+        """``[batch]``"""
+        return sample_rewards(logps, output_head(model), self.q_diff, self.scale, self.on)
+
+    def _correct(self, share: float) -> None:
+        """Go half of the way to the held share, at most a factor of two: one batch is noisy."""
+        if self.held_share is not None and share > 0:
+            self.omega *= min(2.0, max(0.5, math.sqrt(self.held_share / share)))
 
 
 def omega_for_share(share: float, unit_shares: Sequence[float]) -> float:
@@ -83,13 +98,22 @@ def omega_for_share(share: float, unit_shares: Sequence[float]) -> float:
     return share / unit_share
 
 
-def share_warnings(omega: float, share: float | None) -> list[str]:
-    """What a reader of the result must be told about the share that was measured."""
-    if share is None or NO_EFFECT <= share <= TAKES_OVER:
+def share_warnings(omega: float, shares: Sequence[float]) -> list[str]:
+    """What a reader of the result must be told about the shares that were measured.
+
+    The mean tells of a term without effect; the greatest tells of one that takes over, since a share that
+    grows from 3% to 80% has a harmless mean.
+    """
+    if not shares:
+        return []
+    mean, greatest = sum(shares) / len(shares), max(shares)
+    share = greatest if greatest > TAKES_OVER else mean
+    if NO_EFFECT <= share <= TAKES_OVER:
         return []
     found = "has no effect" if share < NO_EFFECT else "takes over"
     better = f", here an omega of about {omega * _SUGGESTED / share:.2g}" if share else ""
     return [
-        f"omega {omega:.3g} {found}: the distribution reward gives {share:.2g} of the base loss's gradient; "
+        f"omega {omega:.3g} {found}: the distribution reward gives up to {share:.2g} of the base loss's "
+        f"gradient; "
         f'set deft.omega to {{"grad_share": {_SUGGESTED}}}{better}'
     ]

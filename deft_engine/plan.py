@@ -233,7 +233,9 @@ def _plan_align(plan: Plan, spec: AlignJob, resolver: Resolver) -> None:
         inputs |= {"levels": grading.levels, "scores": grading.scores}
         if spec.deft.omega != 0:
             inputs["qdiff"] = grading.qdiff
-            distribution_reward = DistributionRewardSpec(omega=spec.deft.omega, on=spec.deft.on)
+            distribution_reward = DistributionRewardSpec(
+                omega=spec.deft.omega, scale=spec.deft.scale, on=spec.deft.on
+            )
     if type(spec.method).needs_reference:
         reference_spec = ReferenceSpec(
             max_length=spec.training.max_length,

@@ -12,6 +12,7 @@ from deft_engine.losses import DPO, BradleyTerry, Method
 from deft_engine.presets import fill_from_preset, load_preset
 from deft_engine.types import Level
 
+Scale = Literal["normalised", "counts"]
 Template = Literal["auto", "chat", "hh", "oasst"]
 
 
@@ -41,6 +42,8 @@ class GradShare(Spec):
     """Set omega so that the distribution reward gives this share of the base loss's gradient."""
 
     grad_share: float = Field(gt=0, lt=10)
+    hold: bool = False
+    """Keep the share while training moves it: omega is corrected slowly wherever the share is measured."""
 
 
 class Thresholds(Spec):
@@ -61,6 +64,8 @@ class DeftSpec(Spec):
     """Level C: the worst ``c`` percent of each subset."""
     omega: Annotated[float, Field(ge=0)] | GradShare = GradShare(grad_share=0.03)
     """Weight of R_dis (eq 18): a number, or the share of the gradient that it is to have."""
+    scale: Scale = "normalised"
+    """Q_diff of R_dis: normalised as in eq 14, or the difference of the raw token counts."""
     on: Literal["chosen", "all"] = "chosen"
     """Responses on which R_dis is computed."""
     levels: tuple[Level, ...] = (Level.A,)

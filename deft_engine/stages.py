@@ -18,7 +18,7 @@ from deft_engine.base import Name, Spec
 from deft_engine.evaluators import Evaluator
 from deft_engine.graders import Grader
 from deft_engine.losses import BradleyTerry, Method
-from deft_engine.specs import GradShare, LoraSpec, Template, Thresholds, TrainingSpec
+from deft_engine.specs import GradShare, LoraSpec, Scale, Template, Thresholds, TrainingSpec
 from deft_engine.types import Level
 
 Dtype = Literal["auto", "float32", "bfloat16"]
@@ -91,6 +91,7 @@ class DistributionRewardSpec(Spec):
     """The term ``- omega R_dis`` of eq 18."""
 
     omega: Annotated[float, Field(ge=0)] | GradShare
+    scale: Scale
     on: Literal["chosen", "all"]
 
 
@@ -168,7 +169,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "distribution", DistributionSpec, ("samples", "scores", "levels", "tokenizer"),
-            ("qdiff.safetensors", "qdiff_tokens.json"), Queue.CPU, 1, "deft_engine.distribution:run",
+            ("qdiff.safetensors", "qdiff_tokens.json"), Queue.CPU, 2, "deft_engine.distribution:run",
         ),
         Stage(
             "reference", ReferenceSpec, ("samples", "model"), ("reference.parquet",), Queue.GPU, 1,

@@ -108,7 +108,7 @@ def run(context: StageContext[TrainSpec]) -> dict[str, Any]:
     Training(model, data, spec.training, objective, recorder, checkpoints, resumed, context.stop).run()
 
     term = objective.term
-    warnings = share_warnings(term.omega, term.mean_share) if term else []
+    warnings = share_warnings(term.omega, term.shares) if term else []
     for warning in warnings:
         context.events.log(warning, "warning")
     recipe = {"recipe": spec.model_dump(mode="json"), "omega": term.omega if term else None}
@@ -182,10 +182,13 @@ def _distribution_term(
     reward = context.spec.distribution_reward
     if reward is None:
         return None
-    q_diff = load_qdiff(context.path("qdiff"), tokenizer_sha256(tokenizer)).q_diff
+    q_diff = load_qdiff(context.path("qdiff"), tokenizer_sha256(tokenizer)).scaled(reward.scale)
+    share = reward.omega if isinstance(reward.omega, GradShare) else None
     return DistributionTerm(
         q_diff=torch.from_numpy(q_diff).to(device(), torch.float32),
+        scale=reward.scale,
         on=reward.on,
+        held_share=share.grad_share if share and share.hold else None,
         omega=0.0,
         measure_every=max(1, order.total_steps // _SHARE_MEASUREMENTS),
     )

@@ -219,7 +219,10 @@ def test_the_stage_counts_what_the_oracle_counts(
         sides = oracle_sides(rewards, levels[sample.id].value, "auto", Thresholds())
         for side, counter in zip(sides, (good, bad), strict=True):
             for k in side:
-                counter.update(tokenizer(sample.responses[k].text, add_special_tokens=False)["input_ids"])
+                text = sample.responses[k].text
+                counter.update(
+                    tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+                )
     with safe_open(folder / "qdiff.safetensors", framework="numpy") as file:
         for name, counter in (("q_pos", good), ("q_neg", bad)):
             found = file.get_tensor(name)
@@ -250,8 +253,14 @@ def test_the_artifact_is_readable_refuses_other_tokenizers_and_has_the_same_byte
     qdiff = load_qdiff(tmp_path / "first" / "qdiff.safetensors", digest)
     assert qdiff.q_diff.dtype == np.float64
     assert qdiff.q_diff.flags.writeable, "torch.from_numpy warns otherwise"
-    assert (qdiff.q_pos[:2] == 0).all(), "a special token that a text spells out is not counted"
+    assert (qdiff.q_pos[:2] == 0).all(), "a special token that a text spells out is ordinary text"
     assert (qdiff.q_neg[:2] == 0).all()
+    spelled = tokenizer("</s>", add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    assert all(qdiff.q_pos[token] > 0 for token in spelled)
+    counts = qdiff.scaled("counts")
+    assert counts.sum() == result["tokens_pos"] - result["tokens_neg"]
+    (slash,) = tokenizer("/", add_special_tokens=False)["input_ids"]
+    assert counts[slash] == 1
     with safe_open(tmp_path / "first" / "qdiff.safetensors", framework="numpy") as file:
         assert file.metadata() == {
             "tokenizer_sha256": digest,
@@ -274,4 +283,4 @@ def test_the_artifact_is_readable_refuses_other_tokenizers_and_has_the_same_byte
 def test_a_side_without_tokens_is_an_error(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     save(tokenizer, tmp_path / "tokenizer")
     with pytest.raises(DataError, match="Q- is empty"):
-        run_stage(tmp_path, lists_of(("gut", "</s>")), str(tmp_path / "tokenizer"))
+        run_stage(tmp_path, lists_of(("gut", "")), str(tmp_path / "tokenizer"))

@@ -94,18 +94,31 @@ def test_identity_and_plain_form_are_equations_16_and_17(
     weights = torch.linspace(0.5, 1.5, expected.numel(), dtype=torch.float64).view_as(expected)
     expected_gradients = torch.autograd.grad((expected * weights).sum(), variables)
     for form in (head, _Wrapped(head)):
-        rewards = response_rewards(logps, form, q_diff)
+        rewards = response_rewards(logps, form, q_diff, "normalised")
         torch.testing.assert_close(rewards, expected, rtol=0, atol=1e-12)
         gradients = torch.autograd.grad((rewards * weights).sum(), variables)
         torch.testing.assert_close(gradients, expected_gradients, rtol=0, atol=1e-12)
 
 
+def test_raw_counts_which_sum_to_something_follow_the_definition() -> None:
+    logps = make([[5, 3], [4]], 4, 6)
+    head = nn.Linear(4, 9, dtype=torch.float64)
+    counts = torch.arange(-3, 6, dtype=torch.float64) * 7
+    assert counts.sum() != 0
+    expected = printed(logps, head, counts)
+    rewards = response_rewards(logps, head, counts, "counts")
+    torch.testing.assert_close(rewards, expected, rtol=0, atol=1e-10)
+    assert not torch.allclose(response_rewards(logps, head, counts, "normalised"), expected)
+
+
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     logps = make([[5, 3], [4]], 4, 1)
     head = _Wrapped(nn.Linear(4, 9, dtype=torch.float64))
-    whole = response_rewards(logps, head, difference(9, 1))
+    whole = response_rewards(logps, head, difference(9, 1), "normalised")
     monkeypatch.setattr(module, "chunk_rows", lambda vocabulary: 2)
-    torch.testing.assert_close(response_rewards(logps, head, difference(9, 1)), whole, rtol=0, atol=1e-14)
+    torch.testing.assert_close(
+        response_rewards(logps, head, difference(9, 1), "normalised"), whole, rtol=0, atol=1e-14
+    )
 
 
 def test_vocabulary_rows_beyond_the_tokenizer_count_nothing() -> None:
@@ -114,21 +127,26 @@ def test_vocabulary_rows_beyond_the_tokenizer_count_nothing() -> None:
     q_diff = difference(9, 2)
     explicit = torch.cat([q_diff, torch.zeros(7, dtype=torch.float64)])
     torch.testing.assert_close(
-        response_rewards(logps, wide, q_diff), printed(logps, wide, explicit), rtol=0, atol=1e-12
+        response_rewards(logps, wide, q_diff, "normalised"),
+        printed(logps, wide, explicit),
+        rtol=0,
+        atol=1e-12,
     )
 
 
 def test_a_tokenizer_larger_than_the_head_is_refused() -> None:
     with pytest.raises(ModelError, match="9 tokens, the model's head only 8"):
-        response_rewards(make([[2]], 4, 3), nn.Linear(4, 8, dtype=torch.float64), difference(9, 3))
+        response_rewards(
+            make([[2]], 4, 3), nn.Linear(4, 8, dtype=torch.float64), difference(9, 3), "normalised"
+        )
 
 
 def test_chosen_takes_rank_0_and_all_the_mean_over_responses() -> None:
     logps = make([[5, 3, 2], [4]], 4, 4)
     head = nn.Linear(4, 9, bias=False, dtype=torch.float64)
     each = printed(logps, head, difference(9, 4))
-    chosen = sample_rewards(logps, head, difference(9, 4), "chosen")
-    every = sample_rewards(logps, head, difference(9, 4), "all")
+    chosen = sample_rewards(logps, head, difference(9, 4), "normalised", "chosen")
+    every = sample_rewards(logps, head, difference(9, 4), "normalised", "all")
     torch.testing.assert_close(chosen, each[:, 0])
     torch.testing.assert_close(every, torch.stack([each[0].mean(), each[1, 0]]))
 
@@ -137,7 +155,7 @@ def test_gradient_share_is_a_ratio_of_norms_and_keeps_the_graph() -> None:
     logps = make([[3], [2]], 4, 5)
     head = nn.Linear(4, 9, bias=False, dtype=torch.float64)
     q_diff = difference(9, 5)
-    r_dis = sample_rewards(logps, head, q_diff, "chosen").mean()
+    r_dis = sample_rewards(logps, head, q_diff, "normalised", "chosen").mean()
     base_loss = 0.5 * logps.hidden.pow(2).sum()
     # d base / dh = h; d R_dis / dh_t = W^T Q_diff / T, and a mean over two samples
     direction = (head.weight.T @ q_diff).norm() / 2

@@ -47,7 +47,13 @@ VOCABULARY = 2048
 
 def train_spec(method: Method, omega: float | GradShare | None = None, **fields: Any) -> TrainSpec:
     training = TrainingSpec.model_validate(WHOLE_BATCH | fields.pop("training", {}))
-    reward = None if omega is None else DistributionRewardSpec(omega=omega, on=fields.pop("on", "chosen"))
+    reward = (
+        None
+        if omega is None
+        else DistributionRewardSpec(
+            omega=omega, scale=fields.pop("scale", "normalised"), on=fields.pop("on", "chosen")
+        )
+    )
     defaults: dict[str, Any] = {
         "levels": (),
         "rank_by": "annotation",
@@ -59,18 +65,29 @@ def train_spec(method: Method, omega: float | GradShare | None = None, **fields:
 
 
 @pytest.fixture(scope="module")
-def q_diff() -> np.ndarray[Any, np.dtype[np.float64]]:
-    """A seeded Q_diff that sums to zero."""
-    values = np.random.default_rng(5).dirichlet(np.ones(VOCABULARY), size=2)
-    difference: np.ndarray[Any, np.dtype[np.float64]] = values[0] - values[1]
+def counts() -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Seeded token counts [2, vocab]: of good responses and, fewer, of bad ones."""
+    random = np.random.default_rng(5)
+    return np.stack([random.integers(0, 40, VOCABULARY), random.integers(0, 30, VOCABULARY)])
+
+
+@pytest.fixture(scope="module")
+def q_diff(counts: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The Q_diff of the counts."""
+    difference: np.ndarray[Any, np.dtype[np.float64]] = (
+        counts[0] / counts[0].sum() - counts[1] / counts[1].sum()
+    )
     return difference
 
 
 @pytest.fixture(scope="module")
-def qdiff_file(tmp_path_factory: pytest.TempPathFactory, q_diff: Any) -> str:
+def qdiff_file(tmp_path_factory: pytest.TempPathFactory, counts: Any, q_diff: Any) -> str:
     path = tmp_path_factory.mktemp("qdiff") / "qdiff.safetensors"
+    totals = {"tokens_pos": str(counts[0].sum()), "tokens_neg": str(counts[1].sum())}
     sha256 = tokenizer_sha256(load_tokenizer("builtin:tiny"))
-    save_file({"q_pos": q_diff, "q_neg": q_diff, "q_diff": q_diff}, path, {"tokenizer_sha256": sha256})
+    q_pos, q_neg = (side / side.sum() for side in counts)
+    tensors = {"q_pos": q_pos, "q_neg": q_neg, "q_diff": q_diff}
+    save_file(tensors, path, {"tokenizer_sha256": sha256, **totals})
     return str(path)
 
 
@@ -188,6 +205,32 @@ def test_the_distribution_reward_can_be_on_all_responses(
             for index in range(3)
         ]
     assert first_step(folder)["deft/r_dis"] == pytest.approx(sum(rewards) / len(rewards), rel=1e-4, abs=1e-7)
+
+
+def test_raw_counts_can_stand_for_q_diff(tmp_path: Path, qdiff_file: str, counts: Any) -> None:
+    spec = train_spec(SFT(), 1e-4, scale="counts")
+    folder = make_stage(tmp_path / "run", "train", spec, PAIRS, qdiff=qdiff_file)
+    assert run_stage(folder) == EXIT_SUCCEEDED
+    model = load_policy("builtin:tiny", "float64")
+    difference = (counts[0] - counts[1]).astype(np.float64)
+    with torch.no_grad():
+        terms = [plain_terms(model, *plain_hidden(model, sample, 0), difference) for sample in PAIRS]
+    r_dis = sum(term.item() for _, term in terms) / len(terms)
+    base = -sum(logp.item() for logp, _ in terms) / len(terms)
+    assert first_step(folder)["deft/r_dis"] == pytest.approx(r_dis, rel=1e-5)
+    assert first_step(folder)["loss"] == pytest.approx(base - 1e-4 * r_dis, rel=1e-5)
+
+
+def test_a_share_is_held_by_correcting_omega(tmp_path: Path, qdiff_file: str) -> None:
+    results = {}
+    for hold in (False, True):
+        training = {"epochs": 20, "learning_rate": 3e-3}
+        spec = train_spec(SFT(), GradShare(grad_share=0.2, hold=hold), training=training)
+        folder = make_stage(tmp_path / str(hold), "train", spec, PAIRS, qdiff=qdiff_file)
+        assert run_stage(folder) == EXIT_SUCCEEDED
+        series = [value for (name, _), value in points(folder).items() if name == "deft/grad_share"]
+        results[hold] = abs(math.log(series[-1] / 0.2))
+    assert results[True] < results[False] / 2
 
 
 def test_training_raises_r_dis_where_omega_rules(tmp_path: Path, qdiff_file: str) -> None:
