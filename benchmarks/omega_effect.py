@@ -24,7 +24,8 @@ from deft_engine.data.collate import collate
 from deft_engine.data.tokenise import TokenisedSample, tokenise
 from deft_engine.distribution import Counts, subtract
 from deft_engine.distribution_reward import gradient_share, sample_rewards
-from deft_engine.logps import output_head, ranked_logps
+from deft_engine.heads import output_head
+from deft_engine.logps import ranked_logps
 from deft_engine.losses import DPO, SFT
 from deft_engine.models import load_policy
 from deft_engine.omega import omega_for_share

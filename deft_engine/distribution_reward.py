@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from deft_engine.errors import ModelError
-from deft_engine.logps import RankedLogps, chunk_rows, head_rows, sum_by_response
+from deft_engine.heads import head_rows
+from deft_engine.logps import RankedLogps, chunk_rows, sum_by_response
 from deft_engine.specs import Scale
 
 

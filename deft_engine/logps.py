@@ -1,6 +1,7 @@
 """The one path to log-probabilities and rewards: training, reference and scoring all come through here.
 
-A batch is one packed row (``data.collate``), every prompt in it once. The language model head sees only the
+A batch is one packed row (``data.collate``), every prompt in it once; ``hidden_states`` says which models see
+it so. The language model head sees only the
 places that predict a response token, a chunk at a time, and a chunk's logits are computed again in the
 backward pass: no tensor of all tokens by the vocabulary is ever alive.
 """
@@ -16,11 +17,9 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from deft_engine.data.collate import RankedBatch
-from deft_engine.errors import DataError, ModelError
-from deft_engine.packed_attention import PackedLayout, packed_attention
-
-SUPPORTED = ("gpt_neox", "llama", "mistral", "qwen2", "qwen3")
-"""Model types whose attention is known to take the packed layout and whose head is linear and unscaled."""
+from deft_engine.errors import ModelError
+from deft_engine.heads import head_rows, output_head
+from deft_engine.hidden_states import end_states, predictor_states
 
 CHUNK_ELEMENTS = 2**23
 """Logits that are alive at a time (32 MB in float32)."""
@@ -54,10 +53,11 @@ def ranked_logps(model: PreTrainedModel, batch: RankedBatch) -> RankedLogps:
         model: A policy, or its LoRA wrapping; any floating dtype, on the batch's device.
 
     Raises:
-        ModelError: the architecture is not one of ``SUPPORTED``, or has too few positions.
+        ModelError: the logits are not a known function of the hidden states.
+        DataError: a sequence has more tokens than the model has positions.
     """
     core = core_model(model)
-    hidden = _hidden_states(core, batch)[batch.predictors]  # [targets, hidden]
+    hidden = predictor_states(core, batch)  # [targets, hidden]
     token_logps = _target_logps(hidden, batch.target_ids, output_head(core))  # [targets]
     return RankedLogps(
         policy=sum_by_response(token_logps, batch.cells, batch.lengths.shape),
@@ -72,7 +72,8 @@ def ranked_rewards(reward_model: PreTrainedModel, batch: RankedBatch) -> Tensor:
     """Rewards r(x, y) ``[batch, ranks]``: the score head at each response's EOS; 0 where masked.
 
     Raises:
-        ModelError: as ``ranked_logps``, or the model has no score head.
+        ModelError: the model has no score head.
+        DataError: a sequence has more tokens than the model has positions.
     """
     core = core_model(reward_model)
     head = getattr(core, "score", None)
@@ -81,8 +82,7 @@ def ranked_rewards(reward_model: PreTrainedModel, batch: RankedBatch) -> Tensor:
             f"{type(core).__name__} has no score head, so it is no reward model",
             hint="train one with a job of kind reward_model, or name a sequence-classification model",
         )
-    states = _hidden_states(core, batch)[batch.ends]  # [batch, ranks, hidden]
-    return _score(head, states).masked_fill(~batch.mask, 0.0)
+    return _score(head, end_states(core, batch)).masked_fill(~batch.mask, 0.0)
 
 
 def core_model(model: PreTrainedModel) -> PreTrainedModel:
@@ -91,47 +91,15 @@ def core_model(model: PreTrainedModel) -> PreTrainedModel:
     return unwrap() if unwrap else model
 
 
-def output_head(model: PreTrainedModel) -> nn.Module:
-    """The head that turns hidden states into logits."""
-    head: nn.Module = core_model(model).get_output_embeddings()
-    return head
-
-
 def sum_by_response(values: Tensor, cells: Tensor, shape: torch.Size) -> Tensor:
     """Sum ``values [targets, ...]`` into ``[batch, ranks, ...]`` by each target's response."""
     flat = values.new_zeros(shape.numel(), *values.shape[1:])
     return flat.index_add(0, cells, values).view(*shape, *values.shape[1:])
 
 
-def head_rows(head: nn.Module) -> int:
-    """Rows of a head's weight: the vocabulary, sometimes padded beyond the tokenizer's."""
-    return cast(Tensor, head.weight).shape[0]
-
-
 def chunk_rows(vocabulary: int) -> int:
     """Rows of logits that may be alive at a time."""
     return max(1, CHUNK_ELEMENTS // vocabulary)
-
-
-def _hidden_states(core: PreTrainedModel, batch: RankedBatch) -> Tensor:
-    """``[tokens, hidden]``: what the backbone gives for the packed row."""
-    _check_fits(core, batch.longest)
-    backbone = core.base_model
-    layout = PackedLayout.of(batch.segments, batch.input_ids.device)
-    with packed_attention(core):
-        output = backbone(
-            input_ids=batch.input_ids[None],
-            position_ids=batch.position_ids[None],
-            use_cache=False,
-            packed_layout=layout,
-        )
-    if layout.layers != core.config.num_hidden_layers:
-        raise RuntimeError(
-            f"{layout.layers} of {core.config.num_hidden_layers} layers of {type(core).__name__} attended by "
-            "the packed layout; the others mixed samples"
-        )
-    states: Tensor = output.last_hidden_state[0]
-    return states
 
 
 def _target_logps(hidden: Tensor, target_ids: Tensor, head: nn.Module) -> Tensor:
@@ -165,29 +133,3 @@ def _score(head: nn.Module, states: Tensor) -> Tensor:
 
 def _at_least_float32(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
-
-
-def _check_fits(core: PreTrainedModel, longest: int) -> None:
-    """Refuse what would give a wrong number: an unknown architecture, too few positions, a window."""
-    config = core.config
-    if config.model_type not in SUPPORTED:
-        raise ModelError(
-            f"models of type {config.model_type!r} are not supported",
-            hint=f"supported are {', '.join(SUPPORTED)}",
-        )
-    if core.training and any(getattr(part, "gradient_checkpointing", False) for part in core.modules()):
-        raise ModelError(
-            "gradient checkpointing is on, under which the packed attention is not recomputed",
-            hint="switch it off (model.gradient_checkpointing_disable())",
-        )
-    if longest > config.max_position_embeddings:
-        raise DataError(
-            f"a sample has {longest} tokens; the model has {config.max_position_embeddings} positions",
-            hint=f"set training.max_length to {config.max_position_embeddings} at most",
-        )
-    window = getattr(config, "sliding_window", None)
-    if window is not None and longest > window:
-        raise ModelError(
-            f"a sample has {longest} tokens; the model attends within a sliding window of {window}",
-            hint=f"set training.max_length to {window} at most",
-        )

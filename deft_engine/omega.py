@@ -15,7 +15,8 @@ import torch
 
 from deft_engine.distribution_reward import gradient_share, sample_rewards
 from deft_engine.errors import DataError
-from deft_engine.logps import RankedLogps, output_head
+from deft_engine.heads import output_head
+from deft_engine.logps import RankedLogps
 from deft_engine.losses.output import LossOutput
 from deft_engine.specs import Scale
 

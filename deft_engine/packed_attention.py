@@ -21,6 +21,10 @@ from deft_engine.data.collate import Segments
 IMPLEMENTATION = "deft_packed"
 
 
+class CannotPack(Exception):
+    """The model's attention does something that the packed layout does not have."""
+
+
 @dataclass(slots=True)
 class PackedLayout:
     """The segments of a packed row and, for each response, which keys its tokens see."""
@@ -61,6 +65,8 @@ def packed_attention_forward(
     packed_layout: PackedLayout,
     scaling: float | None = None,
     dropout: float = 0.0,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention of one layer.
@@ -70,10 +76,16 @@ def packed_attention_forward(
         key: ``[1, key_value_heads, tokens, head_dim]``, as ``value``.
         attention_mask: Always None: the layout says who sees whom.
         packed_layout: Of the row; its segments cover it.
+        softcap, s_aux: Capped scores (Gemma 2) and sinks (gpt-oss), which have no kernel here.
 
     Returns:
         ``[1, tokens, heads, head_dim]``, and no weights.
+
+    Raises:
+        CannotPack: the attention is of another form.
     """
+    if softcap is not None or s_aux is not None:
+        raise CannotPack("capped attention scores, or attention sinks")
     packed_layout.layers += 1
     groups = query.shape[1] // key.shape[1]
     if groups > 1:

@@ -17,7 +17,8 @@ from deft_engine.data.samples import read_samples
 from deft_engine.distribution import load_qdiff
 from deft_engine.errors import DataError
 from deft_engine.grading import read_levels
-from deft_engine.logps import RankedLogps, ranked_logps
+from deft_engine.hidden_states import model_layout
+from deft_engine.logps import RankedLogps, core_model, ranked_logps
 from deft_engine.losses import Method
 from deft_engine.losses.output import LossOutput
 from deft_engine.models import add_lora, device, load_policy, save_model
@@ -111,6 +112,7 @@ def run(context: StageContext[TrainSpec]) -> dict[str, Any]:
     warnings = share_warnings(term.omega, term.shares) if term else []
     for warning in warnings:
         context.events.log(warning, "warning")
+    layout = model_layout(core_model(model))
     recipe = {"recipe": spec.model_dump(mode="json"), "omega": term.omega if term else None}
     save_model(model, tokenizer, context.out / "model", "policy", template, recipe)
     return recorder.result() | {
@@ -118,6 +120,7 @@ def run(context: StageContext[TrainSpec]) -> dict[str, Any]:
         "grad_share": term.mean_share if term else None,
         "r_dis_first": recorder.first.get("deft/r_dis"),
         "r_dis_last": recorder.last.get("deft/r_dis"),
+        "layout": layout,
         "warnings": warnings,
     }
 

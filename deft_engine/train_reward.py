@@ -10,7 +10,8 @@ from transformers import set_seed
 from deft_engine.checkpoints import Checkpoints, RunIdentity
 from deft_engine.data.samples import read_samples
 from deft_engine.errors import DataError
-from deft_engine.logps import ranked_rewards
+from deft_engine.hidden_states import model_layout
+from deft_engine.logps import core_model, ranked_rewards
 from deft_engine.losses import BradleyTerry
 from deft_engine.losses.output import LossOutput
 from deft_engine.models import add_lora, device, new_reward_model, save_model
@@ -80,9 +81,11 @@ def run(context: StageContext[TrainRewardSpec]) -> dict[str, Any]:
     context.stop.check()
     Training(model, data, spec.training, objective, recorder, checkpoints, resumed, context.stop).run()
 
+    layout = model_layout(core_model(model))
     recipe = {"recipe": spec.model_dump(mode="json")}
     save_model(model, tokenizer, context.out / "model", "reward_model", template, recipe)
     return recorder.result() | {
         "accuracy": recorder.last_epoch["rewards/accuracies"],
+        "layout": layout,
         "warnings": [],
     }

@@ -14,8 +14,14 @@ from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
+    GPT2Config,
     GPTNeoXConfig,
+    GraniteConfig,
     LlamaConfig,
+    MambaConfig,
     MistralConfig,
     PretrainedConfig,
     PreTrainedModel,
@@ -44,7 +50,29 @@ CONFIGS: dict[str, PretrainedConfig] = {
     "qwen2": Qwen2Config(**_GROUPED),
     "qwen3": Qwen3Config(**_GROUPED, head_dim=8),
     "gpt_neox": GPTNeoXConfig(**_COMMON),
-}
+    "gpt2": GPT2Config(
+        vocab_size=VOCABULARY, n_embd=24, n_inner=40, n_layer=2, n_head=4, n_positions=128, pad_token_id=0,
+        bos_token_id=1, eos_token_id=2, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0,
+    ),
+    "gemma": GemmaConfig(**_GROUPED, head_dim=8),
+    "gemma2": Gemma2Config(
+        **_GROUPED, head_dim=8, query_pre_attn_scalar=8, sliding_window=64, attn_logit_softcapping=2.0,
+        final_logit_softcapping=3.0,
+    ),
+    "gemma3_text": Gemma3TextConfig(**_GROUPED, head_dim=8, query_pre_attn_scalar=8, sliding_window=64),
+    "granite": GraniteConfig(**_GROUPED, logits_scaling=4.0),
+    "mistral windowed": MistralConfig(**_GROUPED, sliding_window=16),
+    "mamba": MambaConfig(
+        vocab_size=VOCABULARY, hidden_size=24, state_size=4, num_hidden_layers=2, pad_token_id=0,
+        bos_token_id=1, eos_token_id=2,
+    ),
+}  # fmt: skip
+"""Model types by the names that tests use."""
+
+PADDED = {"gemma2", "mamba"}
+"""Those whose every batch takes the padded layout."""
+
+REWARD_MODELS = sorted(CONFIGS.keys() - {"granite", "mamba"})  # transformers has no classifier of these
 
 
 def random_policy(model_type: str, dtype: torch.dtype) -> PreTrainedModel:
@@ -77,9 +105,9 @@ def _keep_float64(model: PreTrainedModel) -> None:
 
 
 def _rms_norm(module: nn.Module, hidden: Tensor) -> Tensor:
-    return (
-        module.weight * hidden * torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + module.variance_epsilon)
-    )
+    gemma = hasattr(module, "eps")  # its weight is the difference from 1
+    epsilon, weight = (module.eps, 1 + module.weight) if gemma else (module.variance_epsilon, module.weight)
+    return weight * hidden * torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + epsilon)
 
 
 def plain_logps(model: PreTrainedModel, samples: Sequence[TokenisedSample]) -> Tensor:

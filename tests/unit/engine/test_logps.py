@@ -9,15 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AutoModelForCausalLM, Gemma2Config, MistralConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from deft_engine import logps as module
 from deft_engine.data.collate import collate
 from deft_engine.data.tokenise import TokenisedSample
 from deft_engine.errors import DataError, ModelError
+from deft_engine.hidden_states import batch_layout, model_layout
 from deft_engine.logps import ranked_logps, ranked_rewards
 from tests.unit.engine.plain import (
     CONFIGS,
+    PADDED,
+    REWARD_MODELS,
     VOCABULARY,
     plain_logps,
     plain_rewards,
@@ -43,6 +46,11 @@ tokenised = st.builds(
 batches = st.lists(tokenised, min_size=1, max_size=4)
 
 
+def exactness(model_type: str) -> float:
+    """In float64; parts of the models that are not packed compute in float32 whatever their dtype."""
+    return 1e-5 if model_type in PADDED else 1e-10
+
+
 def gradients(model: PreTrainedModel, value: torch.Tensor) -> dict[str, torch.Tensor]:
     names, parameters = zip(*model.named_parameters(), strict=True)
     # Unequal weights, so that sums which cancel by chance are told apart.
@@ -65,13 +73,13 @@ def assert_equal_in_value_and_gradient(
         )
 
 
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
-@settings(max_examples=30, deadline=None)
+@pytest.mark.parametrize("model_type", [name for name in MODEL_TYPES if name != "mamba"])  # is float32
+@settings(max_examples=20, deadline=None)
 @given(samples=batches)
 def test_packed_equals_padded_in_float64(model_type: str, samples: list[TokenisedSample]) -> None:
     model = _policy(model_type, torch.float64)
     ours = ranked_logps(model, collate(samples)).policy
-    assert_equal_in_value_and_gradient(model, ours, plain_logps(model, samples), 1e-10)
+    assert_equal_in_value_and_gradient(model, ours, plain_logps(model, samples), exactness(model_type))
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
@@ -83,7 +91,7 @@ def test_packed_equals_padded_in_float32(model_type: str, samples: list[Tokenise
     assert_equal_in_value_and_gradient(model, ours, plain_logps(model, samples), 1e-4)
 
 
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
+@pytest.mark.parametrize("model_type", REWARD_MODELS)
 @settings(max_examples=10, deadline=None)
 @given(samples=batches)
 def test_rewards_are_pooled_at_each_responses_last_token(
@@ -91,7 +99,7 @@ def test_rewards_are_pooled_at_each_responses_last_token(
 ) -> None:
     model = _reward_model(model_type, torch.float64)
     ours = ranked_rewards(model, collate(samples))
-    assert_equal_in_value_and_gradient(model, ours, plain_rewards(model, samples), 1e-10)
+    assert_equal_in_value_and_gradient(model, ours, plain_rewards(model, samples), exactness(model_type))
 
 
 def sample(prompt: int = 5, *responses: int) -> TokenisedSample:
@@ -189,24 +197,47 @@ def test_reference_is_added_without_touching_the_rest() -> None:
     assert with_reference.policy is logps.policy
 
 
-def test_an_unsupported_architecture_is_refused_with_the_supported_ones() -> None:
-    config = Gemma2Config(
-        vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=8,
-    )  # fmt: skip
-    with pytest.raises(ModelError, match=r"gemma2.*supported are gpt_neox, llama, mistral, qwen2, qwen3"):
-        ranked_logps(AutoModelForCausalLM.from_config(config), collate([sample(4, 7)]))
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_the_layout_is_found_by_a_probe(model_type: str) -> None:
+    expected = "padded" if model_type in PADDED else "packed"
+    assert model_layout(_policy(model_type, torch.float32)) == expected
+
+
+def test_a_batch_beyond_the_window_and_a_checkpointed_model_take_the_padded_layout() -> None:
+    windowed = _policy("mistral windowed", torch.float32)
+    assert batch_layout(windowed, collate([sample(9, 7)])) == "packed"
+    assert batch_layout(windowed, collate([sample(9, 8)])) == "padded"
+    checkpointed = random_policy("llama", torch.float32).train()
+    assert batch_layout(checkpointed, collate([sample(4, 7)])) == "packed"
+    checkpointed.gradient_checkpointing_enable()
+    assert batch_layout(checkpointed, collate([sample(4, 7)])) == "padded"
+
+
+def test_the_probe_leaves_the_model_in_its_mode() -> None:
+    model = random_policy("llama", torch.float32).train()
+    ranked_logps(model, collate([sample(4, 7)]))
+    assert model.training
 
 
 def test_what_would_give_wrong_numbers_is_refused() -> None:
     with pytest.raises(DataError, match="130 tokens; the model has 128 positions"):
         ranked_logps(_policy("llama", torch.float64), collate([sample(100, 30)]))
-    config = MistralConfig(**{**CONFIGS["mistral"].to_dict(), "sliding_window": 8})
-    with pytest.raises(ModelError, match="sliding window of 8"):
-        ranked_logps(AutoModelForCausalLM.from_config(config), collate([sample(4, 7)]))
-    checkpointed = random_policy("llama", torch.float32).train()
-    checkpointed.gradient_checkpointing_enable()
-    with pytest.raises(ModelError, match="gradient checkpointing"):
-        ranked_logps(checkpointed, collate([sample(4, 7)]))
     with pytest.raises(ModelError, match="no score head"):
         ranked_rewards(_policy("llama", torch.float64), collate([sample(4, 7)]))
+
+
+def test_a_model_with_something_unknown_behind_its_head_is_refused() -> None:
+    model = random_policy("llama", torch.float32)
+    model.lm_head.register_forward_hook(lambda module, inputs, logits: logits)  # harmless
+    ranked_logps(model, collate([sample(4, 7)]))
+    other = random_policy("llama", torch.float32)
+    forward = other.forward
+
+    def biased(*args: Any, **kwargs: Any) -> Any:
+        output = forward(*args, **kwargs)
+        output.logits = output.logits + torch.arange(VOCABULARY)
+        return output
+
+    other.forward = biased
+    with pytest.raises(ModelError, match="not its head's"):
+        ranked_logps(other, collate([sample(4, 7)]))
