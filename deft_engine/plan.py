@@ -246,17 +246,12 @@ def _plan_align(plan: Plan, spec: AlignJob, resolver: Resolver) -> None:
         needed = ("samples", "model", "levels")
         reference = plan.add("reference", reference_spec, {k: v for k, v in inputs.items() if k in needed})
         inputs["reference"] = Made(reference.fingerprint, "reference.parquet")
-    rank_by: RankBy = "annotation"
-    if spec.method.needs_rewards:
-        rank_by = "reward"
-    elif spec.deft:
-        rank_by = spec.deft.rank_by
     train_spec = TrainSpec(
         method=spec.method,
         training=spec.training,
         distribution_reward=distribution_reward,
         levels=levels,
-        rank_by=rank_by,
+        rank_by=_trained_rank_by(spec),
         dtype=spec.model.dtype,
         lora=spec.model.lora,
         template=spec.model.template,
@@ -274,6 +269,12 @@ def _plan_align(plan: Plan, spec: AlignJob, resolver: Resolver) -> None:
     made = Made(trained.fingerprint, "model")
     grader = grading.reward_model if grading else None
     _plan_evaluation(plan, spec.evaluation, spec.model, eval_samples, made, grader, resolver)
+
+
+def _trained_rank_by(spec: AlignJob) -> RankBy:
+    if spec.method.needs_rewards:
+        return "reward"
+    return spec.deft.rank_by if spec.deft else "annotation"
 
 
 def _deft_for(method: Method, deft: DeftSpec) -> DeftSpec:

@@ -148,7 +148,7 @@ def training_samples(context: StageContext[TrainSpec]) -> list[RankedSample]:
     for sample in read_samples(context.path("samples")):
         if spec.levels and levels[sample.id] not in spec.levels:
             continue
-        rewards = [r.reward for r in sample.responses] if scores is None else scores[sample.id]
+        rewards = [r.reward for r in sample.responses] if scores is None else scores.get(sample.id, [])
         known = known_rewards(sample, rewards) if spec.method.needs_rewards else None
         order = ranked_order(rewards, len(sample.responses), spec.rank_by)
         needed = tuple(order if needs_all else spec.method.needed(order))
