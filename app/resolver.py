@@ -100,19 +100,25 @@ def plan_for(
 def _check_scores(
     spec: AlignJob | GradeJob | RewardModelJob | EvaluateJob, datasets: dict[str, Dataset]
 ) -> None:
-    """Grading by the file's scores needs them; what is known now is said now."""
+    """A grader or a method that needs the file's scores needs all of them; what is known now is said now."""
     deft = spec.deft if isinstance(spec, AlignJob | GradeJob) else None
-    if deft is None or not isinstance(deft.grader, FileScores):
+    if deft is not None and isinstance(deft.grader, FileScores):
+        who, pointer = "the grader is scores", "/deft/grader"
+        hint = 'name a reward model: "deft": {"grader": {"name": "reward_model", "model": "job:..."}}'
+    elif deft is None and isinstance(spec, AlignJob | RewardModelJob) and spec.method.needs_rewards:
+        who, pointer = f"this form of the method {spec.method.name} needs rewards", "/method"
+        hint = "upload data with a score for each response, or take a form of the method without rewards"
+    else:
         return
     dataset = datasets["/dataset"]
     if dataset.summary is None or dataset.summary["scored"] == dataset.summary["samples"]:
         return
     raise SpecError(
-        f"the grader is scores, but of the {dataset.summary['samples']} samples of dataset {dataset.id} "
+        f"{who}, but of the {dataset.summary['samples']} samples of dataset {dataset.id} "
         f"only {dataset.summary['scored']} carry a score for each response",
-        hint='name a reward model: "deft": {"grader": {"name": "reward_model", "model": "job:..."}}',
+        hint=hint,
         code="no_scores",
-        pointer="/deft/grader",
+        pointer=pointer,
     )
 
 

@@ -15,7 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from deft_engine.grading import level_sizes
+from deft_engine.losses import Method, PolicyLoss
 from deft_engine.plan import External, Made, Plan, PlannedStage, Source
 from deft_engine.specs import TrainingSpec
 from deft_engine.types import Level
@@ -24,6 +27,7 @@ CHARS_PER_TOKEN = 4.0
 FLOPS_PER_SECOND = 1e11
 """Of a small CPU; a GPU is 100 to 1,000 times faster."""
 
+_METHOD: TypeAdapter[PolicyLoss] = TypeAdapter(Method)
 _FLOAT_BYTES = 4
 _TRAINED_COPIES = 4  # weights, gradients, two moments
 _ACTIVATIONS = 17
@@ -146,7 +150,7 @@ class Estimator:
         per_epoch = math.ceil(samples / per_step)
         steps = training.max_steps or training.epochs * per_epoch
         epochs, more_steps = divmod(steps, per_epoch)
-        of_sample = facts.tokens(facts.responses, training.max_length)
+        of_sample = facts.tokens(_trained_responses(stage, facts), training.max_length)
         tokens = (epochs * samples + more_steps * per_step) * of_sample
         shape = self._shape(stage.inputs.get("model"))
         if shape is None:
@@ -208,6 +212,15 @@ class Estimator:
             stage = self._stages.get(source.fingerprint)
             source = stage.inputs.get("model") if stage else self.root_of(source)
         return model_shape(source.uri) if source is not None else None
+
+
+def _trained_responses(stage: PlannedStage, facts: DataFacts) -> float:
+    """Responses of a sample that a training computes, mean: those that its loss looks at."""
+    reward = stage.spec.get("distribution_reward")
+    if stage.stage == "train_reward" or (reward and reward["on"] == "all"):
+        return facts.responses
+    method = _METHOD.validate_python(stage.spec["method"])
+    return min(facts.responses, len(method.needed(range(math.ceil(facts.responses)))))
 
 
 def model_shape(uri: str) -> ModelShape | None:

@@ -35,10 +35,20 @@ class RankedLogps:
     hidden: Tensor  # [targets, hidden]: the states that feed the head, in the model's dtype
     cells: Tensor  # [targets] int64: row-major index of each state's response in [batch, ranks]
     reference: Tensor | None = None  # [batch, ranks]: ``policy`` of the initial model
+    rewards: Tensor | None = None  # [batch, ranks]: what the responses were ranked by
 
     def with_reference(self, reference: Tensor) -> RankedLogps:
         """The same with the initial model's log-probabilities ``[batch, ranks]``; 0 where masked."""
         return replace(self, reference=reference.to(self.policy))
+
+    def with_rewards(self, rewards: Tensor) -> RankedLogps:
+        """The same with the responses' rewards ``[batch, ranks]``; 0 where masked."""
+        return replace(self, rewards=rewards.to(self.policy))
+
+    @property
+    def scores(self) -> Tensor:
+        """``[batch, ranks]``: log-probability per token of the response, the s_j of eq 7; 0 where masked."""
+        return self.policy / self.lengths.clamp(min=1)
 
     @property
     def hidden_sum(self) -> Tensor:

@@ -15,6 +15,7 @@ from deft_engine.canonical import canonical_json, sha256_hex
 from deft_engine.errors import SpecError
 from deft_engine.evaluators import Bleu, Evaluator, Length, Reward
 from deft_engine.graders import Grader, RewardModelGrader
+from deft_engine.losses import Method
 from deft_engine.specs import (
     AlignJob,
     DeftSpec,
@@ -33,6 +34,7 @@ from deft_engine.stages import (
     GradeSpec,
     ImportSpec,
     Queue,
+    RankBy,
     ReferenceSpec,
     ScoreSpec,
     TrainRewardSpec,
@@ -229,7 +231,7 @@ def _plan_align(plan: Plan, spec: AlignJob, resolver: Resolver) -> None:
     grading: _Grading | None = None
     distribution_reward: DistributionRewardSpec | None = None
     if spec.deft:
-        grading = _plan_grading(plan, spec.deft, samples, model, resolver)
+        grading = _plan_grading(plan, _deft_for(spec.method, spec.deft), samples, model, resolver)
         inputs |= {"levels": grading.levels, "scores": grading.scores}
         if spec.deft.omega != 0:
             inputs["qdiff"] = grading.qdiff
@@ -251,7 +253,7 @@ def _plan_align(plan: Plan, spec: AlignJob, resolver: Resolver) -> None:
         training=spec.training,
         distribution_reward=distribution_reward,
         levels=levels,
-        rank_by=spec.deft.rank_by if spec.deft else "annotation",
+        rank_by=_trained_rank_by(spec),
         dtype=spec.model.dtype,
         lora=spec.model.lora,
         template=spec.model.template,
@@ -269,6 +271,31 @@ def _plan_align(plan: Plan, spec: AlignJob, resolver: Resolver) -> None:
     made = Made(trained.fingerprint, "model")
     grader = grading.reward_model if grading else None
     _plan_evaluation(plan, spec.evaluation, spec.model, eval_samples, made, grader, resolver)
+
+
+def _trained_rank_by(spec: AlignJob) -> RankBy:
+    if spec.method.needs_rewards:
+        return "reward"
+    return spec.deft.rank_by if spec.deft else "annotation"
+
+
+def _deft_for(method: Method, deft: DeftSpec) -> DeftSpec:
+    """The grading that a method needs: with rewards of all responses where it looks at rewards.
+
+    Raises:
+        SpecError: the method ranks by reward, and the spec by annotation.
+    """
+    if not method.needs_rewards:
+        return deft
+    if deft.rank_by == "annotation":
+        raise SpecError(
+            f"this form of the method {method.name} ranks by reward, and deft.rank_by is annotation",
+            hint="set deft.rank_by to auto or reward, or take a form of the method without rewards",
+            pointer="/deft/rank_by",
+        )
+    if not isinstance(deft.grader, RewardModelGrader):
+        return deft
+    return deft.model_copy(update={"grader": deft.grader.model_copy(update={"scope": "all"})})
 
 
 def _plan_evaluation(

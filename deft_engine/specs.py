@@ -71,7 +71,9 @@ class DeftSpec(Spec):
     levels: tuple[Level, ...] = (Level.A,)
     """Levels that are trained on (the paper: A alone)."""
     rank_by: Literal["auto", "annotation", "reward"] = "auto"
-    """``auto``: the annotated order for l = 2, the rewards' order for l > 2."""
+    """``auto``: the annotated order for l = 2, the rewards' order for l > 2.
+
+    A method that looks at rewards trains on the rewards' order."""
     thresholds: Thresholds = Thresholds()
     grader: Grader = FileScores()
 

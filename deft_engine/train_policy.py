@@ -32,7 +32,13 @@ from deft_engine.stages import Dtype, TrainSpec
 from deft_engine.templates import resolve_template
 from deft_engine.tokenizer import load_tokenizer, tokenizer_sha256
 from deft_engine.training import Training
-from deft_engine.training_data import BatchOrder, RankedSample, TrainingBatch, TrainingData
+from deft_engine.training_data import (
+    BatchOrder,
+    RankedSample,
+    TrainingBatch,
+    TrainingData,
+    known_rewards,
+)
 from deft_engine.training_metrics import Recorder
 from deft_engine.types import Sample
 
@@ -75,7 +81,9 @@ class PolicyObjective:
     def _logps(self, model: PreTrainedModel, batch: TrainingBatch) -> RankedLogps:
         with autocast(self.dtype):
             logps = ranked_logps(model, batch.ranked)
-        return logps if batch.reference is None else logps.with_reference(batch.reference)
+        if batch.reference is not None:
+            logps = logps.with_reference(batch.reference)
+        return logps if batch.rewards is None else logps.with_rewards(batch.rewards)
 
 
 def run(context: StageContext[TrainSpec]) -> dict[str, Any]:
@@ -126,26 +134,30 @@ def run(context: StageContext[TrainSpec]) -> dict[str, Any]:
 
 
 def training_samples(context: StageContext[TrainSpec]) -> list[RankedSample]:
-    """The samples of the levels asked for, best response first, with reference log-probabilities where given.
+    """The samples of the levels asked for, best response first, with what else the method needs of them.
 
-    Of the responses only those are kept that the loss or the distribution reward looks at.
+    Of the responses only those are kept that the loss or the distribution reward looks at. Rewards are the
+    grader's, or without grading the file's.
 
     Raises:
-        DataError: no sample is left, or an artifact lacks one of them.
+        DataError: no sample is left, an artifact lacks one of them, or a reward that is needed is missing.
     """
     spec = context.spec
     levels = read_levels(context.path("levels")) if spec.levels else {}
-    scores = read_scores(context.path("scores")) if "scores" in context.inputs else {}
+    scores = read_scores(context.path("scores")) if "scores" in context.inputs else None
     references = _read_reference(context.path("reference")) if "reference" in context.inputs else None
     needs_all = spec.distribution_reward is not None and spec.distribution_reward.on == "all"
     ranked: list[RankedSample] = []
     for sample in read_samples(context.path("samples")):
         if spec.levels and levels[sample.id] not in spec.levels:
             continue
-        order = ranked_order(scores.get(sample.id), len(sample.responses), spec.rank_by)
+        rewards = [r.reward for r in sample.responses] if scores is None else scores.get(sample.id, [])
+        known = known_rewards(sample, rewards) if spec.method.needs_rewards else None
+        order = ranked_order(rewards, len(sample.responses), spec.rank_by)
         needed = tuple(order if needs_all else spec.method.needed(order))
         reference = None if references is None else _reference_of(sample, references, needed)
-        ranked.append(RankedSample(sample, needed, reference))
+        in_order = None if known is None else tuple(known[index] for index in needed)
+        ranked.append(RankedSample(sample, needed, reference, in_order))
     if not ranked:
         of_levels = f" of level {' or '.join(spec.levels)}" if spec.levels else ""
         raise DataError(

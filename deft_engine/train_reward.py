@@ -21,8 +21,15 @@ from deft_engine.stages import Dtype, TrainRewardSpec
 from deft_engine.templates import resolve_template
 from deft_engine.tokenizer import load_tokenizer
 from deft_engine.training import Training
-from deft_engine.training_data import BatchOrder, RankedSample, TrainingBatch, TrainingData
+from deft_engine.training_data import (
+    BatchOrder,
+    RankedSample,
+    TrainingBatch,
+    TrainingData,
+    known_rewards,
+)
 from deft_engine.training_metrics import Recorder
+from deft_engine.types import Sample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,7 +46,7 @@ class RewardObjective:
         """Eq 1 over all pairs of each sample."""
         with autocast(self.dtype):
             rewards = ranked_rewards(model, batch.ranked)
-        return self.method(rewards, batch.ranked.mask)
+        return self.method(rewards, batch.ranked.mask, batch.rewards)
 
     def state(self) -> dict[str, Any]:
         """Nothing."""
@@ -53,7 +60,7 @@ def run(context: StageContext[TrainRewardSpec]) -> dict[str, Any]:
     update: with one epoch no pair was seen before.
 
     Raises:
-        DataError: the dataset is empty.
+        DataError: the dataset is empty, or lacks a reward that the margin needs.
         ModelError: the model cannot be loaded.
         TrainingDiverged, CheckpointMismatch, Interrupted: see ``Training.run``.
     """
@@ -61,10 +68,7 @@ def run(context: StageContext[TrainRewardSpec]) -> dict[str, Any]:
     set_seed(spec.training.seed)  # LoRA's first weights
     tokenizer = load_tokenizer(uri)
     template = resolve_template(spec.template, uri, tokenizer)
-    samples = [
-        RankedSample(sample, tuple(range(len(sample.responses))))
-        for sample in read_samples(context.path("samples"))
-    ]
+    samples = [_ranked(sample, spec.method) for sample in read_samples(context.path("samples"))]
     if not samples:
         raise DataError("the dataset has no sample to train on", hint="look at its ledger of rejected rows")
     data = TrainingData(samples, tokenizer, template, spec.training.max_length)
@@ -89,3 +93,11 @@ def run(context: StageContext[TrainRewardSpec]) -> dict[str, Any]:
         "layout": layout,
         "warnings": [],
     }
+
+
+def _ranked(sample: Sample, method: BradleyTerry) -> RankedSample:
+    """A sample in the annotated order, with the annotated rewards where the method needs them."""
+    rewards = None
+    if method.needs_rewards:
+        rewards = tuple(known_rewards(sample, [response.reward for response in sample.responses]))
+    return RankedSample(sample, tuple(range(len(sample.responses))), rewards=rewards)

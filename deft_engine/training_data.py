@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from deft_engine.data.collate import RankedBatch, collate
 from deft_engine.data.tokenise import TokenisedSample, tokenise
+from deft_engine.errors import DataError
 from deft_engine.specs import TrainingSpec
 from deft_engine.templates import FixedTemplate
 from deft_engine.types import Sample
@@ -29,14 +30,35 @@ class RankedSample:
     sample: Sample
     order: tuple[int, ...]  # indices into ``sample.responses``, best first
     reference: tuple[float, ...] | None = None  # log-probabilities under the reference, in this order
+    rewards: tuple[float, ...] | None = None  # in this order
+
+
+def known_rewards(sample: Sample, rewards: Sequence[float | None]) -> list[float]:
+    """A sample's rewards, in the annotated order, for a method that needs every one.
+
+    Raises:
+        DataError: a response has none.
+    """
+    known = [reward for reward in rewards if reward is not None]
+    if len(known) < len(sample.responses):
+        missing = next((rank for rank, reward in enumerate(rewards) if reward is None), len(rewards))
+        raise DataError(
+            f"line {sample.line}: response {missing + 1} of sample {sample.id} has no reward, "
+            "and this form of the method needs one of every response",
+            hint="give every response a score in the file, or (kind align) name a reward model in "
+            "deft.grader; or take a form of the method without rewards",
+            code="missing_score",
+        )
+    return known
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingBatch:
-    """A micro-batch: packed samples and, where the loss needs them, their reference log-probabilities."""
+    """A micro-batch: packed samples, and reference log-probabilities and rewards where a loss needs them."""
 
     ranked: RankedBatch
     reference: Tensor | None  # [batch, ranks] float32, 0 where there is no response
+    rewards: Tensor | None  # likewise
 
     @property
     def samples(self) -> int:
@@ -51,10 +73,11 @@ class TrainingBatch:
     def to(self, device: torch.device | str) -> TrainingBatch:
         """The same batch on ``device``."""
         reference = None if self.reference is None else self.reference.to(device)
-        return replace(self, ranked=self.ranked.to(device), reference=reference)
+        rewards = None if self.rewards is None else self.rewards.to(device)
+        return replace(self, ranked=self.ranked.to(device), reference=reference, rewards=rewards)
 
 
-_Item = tuple[TokenisedSample, tuple[float, ...] | None]
+_Item = tuple[TokenisedSample, RankedSample]
 
 
 class TrainingData(Dataset[_Item]):
@@ -80,7 +103,7 @@ class TrainingData(Dataset[_Item]):
         tokenised = tokenise(
             ranked.sample, self._tokenizer, self._template, self._max_length, order=ranked.order
         )
-        return tokenised, ranked.reference
+        return tokenised, ranked
 
     def batch(self, indices: Sequence[int]) -> TrainingBatch:
         """The samples at ``indices`` as one batch."""
@@ -126,10 +149,18 @@ def _trainer_inputs(items: Sequence[_Item]) -> dict[str, TrainingBatch]:
 
 def _collate(items: Sequence[_Item]) -> TrainingBatch:
     ranked = collate([tokenised for tokenised, _ in items])
-    rows = [row for _, row in items if row is not None]
-    if not rows:
-        return TrainingBatch(ranked, None)
-    reference = torch.zeros(ranked.mask.shape)  # [batch, ranks]
+    return TrainingBatch(
+        ranked,
+        reference=_column([sample.reference for _, sample in items], ranked.mask),
+        rewards=_column([sample.rewards for _, sample in items], ranked.mask),
+    )
+
+
+def _column(rows: Sequence[tuple[float, ...] | None], mask: Tensor) -> Tensor | None:
+    """A figure per response as ``[batch, ranks]``, or None where the run has no such figure."""
+    column = torch.zeros(mask.shape)
     for index, row in enumerate(rows):
-        reference[index, : len(row)] = torch.tensor(row)
-    return TrainingBatch(ranked, reference)
+        if row is None:
+            return None
+        column[index, : len(row)] = torch.tensor(row)
+    return column

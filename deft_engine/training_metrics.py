@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -78,12 +79,13 @@ class Recorder:
             self._figures.epoch_means = _Means()
 
     def add(self, batch: TrainingBatch, metrics: Mapping[str, Tensor]) -> None:
-        """Add a micro-batch; each metric has a value per sample, shape [batch]."""
+        """Add a micro-batch; each metric has a value per sample, shape [batch], NaN where it has none."""
         figures = self._figures
         for name, values in metrics.items():
-            total = values.detach().double().sum().item()
-            figures.window.add(name, total, batch.samples)
-            figures.epoch_means.add(name, total, batch.samples)
+            known = [value for value in values.detach().double().tolist() if not math.isnan(value)]
+            if known:
+                figures.window.add(name, sum(known), len(known))
+                figures.epoch_means.add(name, sum(known), len(known))
         figures.window_truncated += batch.truncated
         figures.truncated += batch.truncated
         figures.samples += batch.samples

@@ -23,7 +23,8 @@ class RewardModelGrader(Spec):
     """The reward model: ``job:<id>``, a path or a hub id."""
     revision: str | None = Field(None, max_length=200)
     scope: Literal["needed", "all"] = "needed"
-    """``needed``: where l = 2 and the annotated order rules, only y_1 is scored; ``all``: every response."""
+    """``needed``: where l = 2 and the annotated order rules, only y_1 is scored,
+    unless the method looks at rewards; ``all``: every response."""
 
     def score(self, samples: Sequence[Sample], context: ScoringContext) -> Iterator[list[float | None]]:
         """Score with the stage's reward model.

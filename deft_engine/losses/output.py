@@ -12,4 +12,4 @@ class LossOutput(NamedTuple):
     """A loss and its figures per sample; the mean over the samples of a step is the trainer's work."""
 
     loss: Tensor  # [batch], under autograd
-    metrics: dict[str, Tensor]  # TRL's names -> [batch], detached
+    metrics: dict[str, Tensor]  # TRL's names -> [batch], detached; NaN where a sample has no such figure

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
-from deft_engine.base import Spec
 from deft_engine.losses.output import LossOutput
+from deft_engine.losses.policy_loss import PolicyLoss
 
 if TYPE_CHECKING:
     from deft_engine.logps import RankedLogps
 
 
-class SFT(Spec):
+class SFT(PolicyLoss):
     """Negative log-likelihood of y_1: its sum over tokens (the paper, eq 9) or its mean."""
-
-    needs_reference: ClassVar[bool] = False
 
     name: Literal["sft"] = "sft"
     reduction: Literal["sum", "mean"] = "sum"
     """``sum`` over the tokens of a response, as eq 9; ``mean`` divides by their number."""
 
-    @staticmethod
-    def needed(order: Sequence[int]) -> Sequence[int]:
+    def needed(self, order: Sequence[int]) -> Sequence[int]:
         """Of a sample's responses, best first, those that the loss looks at: the best."""
         return order[:1]
 

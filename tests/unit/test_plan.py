@@ -219,3 +219,23 @@ def test_reward_model_and_evaluate_jobs_have_their_stages() -> None:
         Names(),
     )
     assert [stage.stage for stage in evaluate.stages] == ["import", "generate", "evaluate"]
+
+
+def test_a_method_that_needs_rewards_has_all_and_is_ranked_by_them() -> None:
+    method = {"name": "pro", "variant": "reference"}
+    graded, plain = _plan(method=method), _plan(method=method, deft=None)
+    specs = {stage.stage: stage.spec for stage in graded.stages}
+    assert specs["score"]["responses"] == "all"
+    assert (specs["grade"]["rank_by"], specs["train"]["rank_by"]) == ("auto", "reward")
+    assert next(s for s in plain.stages if s.stage == "train").spec["rank_by"] == "reward"
+    without = {stage.stage: stage.spec for stage in _plan(method={"name": "pro"}).stages}
+    assert (without["score"]["responses"], without["train"]["rank_by"]) == ("first", "auto")
+
+
+def test_ranking_by_annotation_is_refused_where_the_method_ranks_by_reward() -> None:
+    deft = ALIGN["deft"] | {"rank_by": "annotation"}
+    with pytest.raises(SpecError, match="ranks by reward") as caught:
+        _plan(method={"name": "pro", "variant": "reference"}, deft=deft)
+    assert caught.value.pointer == "/deft/rank_by"
+    assert "auto or reward" in caught.value.hint
+    _plan(method={"name": "pro"}, deft=deft)

@@ -1,6 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
+from deft_engine.losses import DPO, POLICY_LOSSES
 from deft_engine.presets import fill_from_preset, load_preset, preset_names
 from deft_engine.specs import AlignJob, GradShare, job_spec_adapter
 
@@ -33,16 +34,29 @@ def test_presets_have_the_paper_s_a1_settings(name: str) -> None:
     if job.method.name == "dpo":
         assert (job.training.learning_rate, job.training.epochs) == (5e-7, 1)
         assert (job.method.beta, job.method.sft_weight) == (0.1, 0.05)
+        assert (job.method.pairs, job.method.label_smoothing) == ("best_worst", 0)
+    if job.method.name in ("pro", "rrhf"):
+        assert (job.training.learning_rate, job.training.epochs) == (5e-6, 2)
+    if job.method.name == "pro":
+        assert (job.method.variant, job.method.sft_weight) == ("paper", 0.05)
     if job.deft is not None:
         assert (job.deft.a, job.deft.c) == (3.73, 12.5)
 
 
-def test_only_the_preset_named_after_the_paper_keeps_its_omega() -> None:
-    paper, everyday = _align(preset="paper-deft-dpo").deft, _align(preset="deft-dpo").deft
+@pytest.mark.parametrize(("method", "omega"), [("dpo", 2.5e-6), ("pro", 2.5e-5)])
+def test_only_the_preset_named_after_the_paper_keeps_its_omega(method: str, omega: float) -> None:
+    paper, everyday = _align(preset=f"paper-deft-{method}").deft, _align(preset=f"deft-{method}").deft
     assert paper is not None
     assert everyday is not None
-    assert paper.omega == 2.5e-6
+    assert paper.omega == omega
     assert everyday.omega == GradShare(grad_share=0.03)
+
+
+@pytest.mark.parametrize("method", [loss.model_fields["name"].default for loss in POLICY_LOSSES])
+def test_every_method_has_a_preset_in_plain_and_in_deft_form(method: str) -> None:
+    assert _align(preset=method).deft is None
+    assert _align(preset=f"deft-{method}").deft is not None
+    assert {_align(preset=name).method.name for name in (method, f"deft-{method}")} == {method}
 
 
 def test_a_preset_fills_only_those_fields_that_the_kind_has() -> None:
@@ -58,7 +72,8 @@ def test_what_is_given_wins_also_when_it_is_null() -> None:
     assert job.deft is not None
     assert (job.deft.a, job.deft.c) == (10, 12.5)
     assert (job.training.batch_size, job.training.learning_rate) == (2, 5e-7)
-    assert job.method.model_dump() == {"name": "dpo", "beta": 0.5, "sft_weight": 0.05}
+    assert isinstance(job.method, DPO)
+    assert (job.method.beta, job.method.sft_weight) == (0.5, 0.05)
     assert job.evaluation is None
     assert _align(preset="deft-dpo", deft=None).deft is None
 

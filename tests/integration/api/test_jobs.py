@@ -199,6 +199,18 @@ def test_grading_by_scores_that_are_not_there_is_refused_at_once(api: Api) -> No
     assert "reward_model" in detail
 
 
+def test_a_method_that_needs_rewards_is_refused_at_once_where_the_data_has_none(api: Api) -> None:
+    dataset = api.dataset(UNSCORED)["id"]
+    for spec in (
+        align(dataset, deft=None, method={"name": "pro", "variant": "reference"}),
+        {"kind": "reward_model", "dataset": dataset, "model": {"base": "tiny"}, "method": {"margin": 1}},
+    ):
+        status, code, places, detail = refusal(api, spec)
+        assert (status, code, places) == (422, "no_scores", [("/method", "no_scores")])
+        assert "form of the method" in detail
+    assert api.job(**align(dataset, deft=None, method={"name": "pro"}))["status"] == "queued"
+
+
 def test_equal_work_is_reused_unless_it_is_not_to_be(api: Api) -> None:
     dataset = api.dataset()["id"]
     api.grade_job(dataset)

@@ -50,16 +50,31 @@ def test_plain_training_takes_every_sample() -> None:
     training = {"epochs": 3, "batch_size": 4, "gradient_accumulation": 2}
     cost = costs(align(training=training))["train"]
     assert (cost.samples, cost.steps) == (40, 15)  # 3 epochs of ceil(40 / 8)
-    # A sample: a prompt of 100 and (30 x 2 + 10 x 4) / 40 = 2.5 responses of 50.
-    assert cost.tokens == 3 * 40 * 225
-    assert cost.seconds == pytest.approx(6 * 1_114_112 * 27_000 / 1e11)
+    # A sample: a prompt of 100 and, for DPO on the best and the worst, 2 responses of 50.
+    assert cost.tokens == 3 * 40 * 200
+    assert cost.seconds == pytest.approx(6 * 1_114_112 * 24_000 / 1e11)
+
+
+@pytest.mark.parametrize(
+    ("fields", "responses"),
+    # (30 x 2 + 10 x 4) / 40 = 2.5 responses of a sample
+    [
+        ({"method": {"name": "sft"}}, 1),
+        ({"method": {"name": "dpo"}}, 2),
+        ({"method": {"name": "dpo", "pairs": "all"}}, 2.5),
+        ({"method": {"name": "pro"}}, 2.5),
+        ({"method": {"name": "sft"}, "deft": {"a": 100, "c": 0, "on": "all"}}, 2.5),
+    ],
+)
+def test_training_counts_the_responses_that_it_looks_at(fields: dict[str, object], responses: float) -> None:
+    assert costs(align(**fields))["train"].tokens == 40 * (100 + responses * 50)
 
 
 def test_max_steps_counts_whatever_the_epochs() -> None:
     cost = costs(align(training={"max_steps": 2, "batch_size": 4}))["train"]
-    assert (cost.steps, cost.tokens) == (2, 8 * 225)
+    assert (cost.steps, cost.tokens) == (2, 8 * 200)
     cost = costs(align(training={"max_steps": 7, "batch_size": 16}))["train"]  # 2 epochs of 3 steps, and 1
-    assert (cost.steps, cost.tokens) == (7, (2 * 40 + 16) * 225)
+    assert (cost.steps, cost.tokens) == (7, (2 * 40 + 16) * 200)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +89,7 @@ def test_deft_trains_on_its_levels(levels: list[str], samples: int) -> None:
 
 def test_prompts_make_room_in_a_short_context() -> None:
     cost = costs(align(training={"max_length": 80}))["train"]
-    assert cost.tokens == 40 * (30 + 2.5 * 50)
+    assert cost.tokens == 40 * (30 + 2 * 50)
 
 
 def test_scoring_only_what_is_needed() -> None:

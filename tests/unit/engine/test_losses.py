@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,30 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from deft_engine.logps import RankedLogps
-from deft_engine.losses import DPO, POLICY_LOSSES, SFT, BradleyTerry
-
-Table = list[list[tuple[float, float, int]]]  # per sample and response: log pi, log pi_ref, tokens
-
-entry = st.tuples(st.floats(-60, -0.1), st.floats(-60, -0.1), st.integers(1, 40))
-tables = st.lists(st.lists(entry, min_size=2, max_size=4), min_size=1, max_size=4)
-
-
-def padded(rows: list[list[float]], width: int) -> Tensor:
-    return torch.tensor([row + [0.0] * (width - len(row)) for row in rows], dtype=torch.float64)
-
-
-def ranked(table: Table, extra: int = 0) -> RankedLogps:
-    """The table as tensors, with ``extra`` masked ranks beyond what is needed."""
-    width = max(map(len, table)) + extra
-    lengths = padded([[row[2] for row in sample] for sample in table], width).long()
-    return RankedLogps(
-        policy=padded([[row[0] for row in sample] for sample in table], width).requires_grad_(),
-        reference=padded([[row[1] for row in sample] for sample in table], width),
-        lengths=lengths,
-        mask=lengths > 0,
-        hidden=torch.zeros(0, 1),
-        cells=torch.zeros(0, dtype=torch.int64),
-    )
+from deft_engine.losses import DPO, POLICY_LOSSES, PRO, RRHF, SFT, BradleyTerry, PolicyLoss
+from tests.unit.engine.loss_tables import Entry, Table, draw_table, padded, ranked, tables
 
 
 def log_sigmoid(x: float) -> float:
@@ -54,7 +31,7 @@ def test_dpo_is_equations_5_6_and_9(table: Table, beta: float, weight: float) ->
     expected = []
     expected_gradient = torch.zeros_like(logps.policy)
     for index, sample in enumerate(table):
-        (pi_1, ref_1, _), (pi_l, ref_l, _) = sample[0], sample[-1]
+        (pi_1, ref_1, *_), (pi_l, ref_l, *_) = sample[0], sample[-1]
         z = beta * ((pi_1 - ref_1) - (pi_l - ref_l))
         expected.append(-log_sigmoid(z) - weight * pi_1)
         expected_gradient[index, 0] = -beta * sigmoid(-z) - weight  # d(-log sigma(z))/dz = -sigma(-z)
@@ -79,12 +56,12 @@ def test_dpo_is_equations_5_6_and_9(table: Table, beta: float, weight: float) ->
 
 
 def test_dpo_at_the_reference_is_log_2() -> None:
-    table = [[(-5.0, -5.0, 3), (-9.0, -9.0, 4)]]
+    table = [[Entry(-5.0, -5.0, 3, 0.0), Entry(-9.0, -9.0, 4, 0.0)]]
     assert DPO(sft_weight=0)(ranked(table)).loss.item() == pytest.approx(math.log(2))
 
 
 def test_dpo_without_reference_says_so() -> None:
-    logps = ranked([[(-1.0, -1.0, 1), (-2.0, -2.0, 1)]])
+    logps = ranked(draw_table([2], seed=0))
     without = RankedLogps(logps.policy, logps.lengths, logps.mask, logps.hidden, logps.cells)
     with pytest.raises(ValueError, match="with_reference"):
         DPO()(without)
@@ -97,8 +74,8 @@ def test_sft_is_equation_9(table: Table) -> None:
     sums = SFT()(logps).loss
     means = SFT(reduction="mean")(logps).loss
     for index, sample in enumerate(table):
-        assert sums[index].item() == pytest.approx(-sample[0][0])
-        assert means[index].item() == pytest.approx(-sample[0][0] / sample[0][2])
+        assert sums[index].item() == pytest.approx(-sample[0].pi)
+        assert means[index].item() == pytest.approx(-sample[0].pi / sample[0].tokens)
     (gradient,) = torch.autograd.grad(sums.sum(), logps.policy)
     assert gradient[:, 0].eq(-1).all()
     assert gradient[:, 1:].eq(0).all()
@@ -162,22 +139,118 @@ def test_masked_ranks_change_no_reward_loss(rows: list[list[float]]) -> None:
     assert wider_gradient[~mask].eq(0).all()
 
 
-LOSSES: list[Callable[[RankedLogps], object]] = [SFT(), SFT(reduction="mean"), DPO(), DPO(sft_weight=0.0)]
+margin_tables = st.lists(
+    st.lists(st.tuples(st.floats(-8, 8), st.floats(-3, 3)), min_size=2, max_size=5), min_size=1, max_size=4
+)
+
+
+@settings(deadline=None)
+@given(table=margin_tables, weight=st.floats(0.01, 2))
+def test_the_margin_is_the_gap_of_annotated_rewards(
+    table: list[list[tuple[float, float]]], weight: float
+) -> None:
+    width = max(map(len, table))
+    rewards = padded([[given for given, _ in row] for row in table], width).requires_grad_()
+    annotated = padded([[reward for _, reward in row] for row in table], width)
+    mask = torch.tensor([[rank < len(row) for rank in range(width)] for row in table])
+    loss = BradleyTerry(margin=weight)(rewards, mask, annotated).loss
+    (gradient,) = torch.autograd.grad(loss.sum(), rewards)
+    for index, row in enumerate(table):
+        pairs = [(i, j) for i in range(len(row)) for j in range(i + 1, len(row))]
+        expected, slopes = 0.0, [0.0] * width
+        for i, j in pairs:
+            # Touvron et al. 2023b, eq 2: -log sigma(r(x, y_c) - r(x, y_r) - m(r))
+            x = row[i][0] - row[j][0] - weight * (row[i][1] - row[j][1])
+            expected -= log_sigmoid(x) / len(pairs)
+            slopes[i] -= sigmoid(-x) / len(pairs)
+            slopes[j] += sigmoid(-x) / len(pairs)
+        assert loss[index].item() == pytest.approx(expected, abs=1e-10)
+        assert gradient[index].tolist() == pytest.approx(slopes, abs=1e-10)
+
+
+def test_a_margin_without_annotated_rewards_says_so() -> None:
+    with pytest.raises(ValueError, match="annotated"):
+        BradleyTerry(margin=1.0)(torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool))
+
+
+LOSSES: list[PolicyLoss] = [
+    SFT(),
+    SFT(reduction="mean"),
+    DPO(),
+    DPO(sft_weight=0.0),
+    DPO(pairs="all", label_smoothing=0.1),
+    DPO(pairs="plackett_luce"),
+    RRHF(),
+    PRO(),
+    PRO(variant="reference"),
+]
 
 
 def test_every_policy_loss_is_under_the_invariants() -> None:
     assert {type(loss) for loss in LOSSES} == set(POLICY_LOSSES)
 
 
+def outcome(loss: PolicyLoss, table: Table, extra: int = 0) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Values, gradients of the ranks that the table has, and metrics."""
+    logps = ranked(table, extra)
+    output = loss(logps)
+    (gradient,) = torch.autograd.grad(output.loss.sum(), logps.policy)
+    assert gradient[~logps.mask].eq(0).all()
+    return output.loss.detach(), gradient[:, : max(map(len, table))], output.metrics
+
+
+def same(one: Tensor, other: Tensor) -> None:
+    torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13, equal_nan=True)
+
+
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
 @settings(deadline=None, max_examples=25)
 @given(table=tables)
-def test_order_of_the_batch_and_masked_ranks_change_nothing(loss: SFT | DPO, table: Table) -> None:
-    plain, wider, turned = loss(ranked(table)), loss(ranked(table, extra=2)), loss(ranked(table[::-1]))
-    torch.testing.assert_close(wider.loss, plain.loss, rtol=0, atol=0)
-    torch.testing.assert_close(turned.loss.flip(0), plain.loss, rtol=0, atol=0)
-    assert plain.metrics.keys() == wider.metrics.keys()
-    for name, values in plain.metrics.items():
+def test_order_of_the_batch_and_masked_ranks_change_nothing(loss: PolicyLoss, table: Table) -> None:
+    value, gradient, metrics = outcome(loss, table)
+    wider, wider_gradient, wider_metrics = outcome(loss, table, extra=2)
+    turned, turned_gradient, turned_metrics = outcome(loss, table[::-1])
+    same(wider, value)
+    same(wider_gradient, gradient)
+    same(turned.flip(0), value)
+    same(turned_gradient.flip(0), gradient)
+    assert metrics.keys() == wider_metrics.keys() == turned_metrics.keys()
+    for name, values in metrics.items():
         assert values.shape == (len(table),)
         assert not values.requires_grad
-        torch.testing.assert_close(wider.metrics[name], values, rtol=0, atol=0)
+        same(wider_metrics[name], values)
+        same(turned_metrics[name].flip(0), values)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=repr)
+@settings(deadline=None, max_examples=25)
+@given(table=tables)
+def test_a_batch_is_what_its_samples_are_alone(loss: PolicyLoss, table: Table) -> None:
+    value, gradient, metrics = outcome(loss, table)
+    for row, sample in enumerate(table):
+        alone, alone_gradient, alone_metrics = outcome(loss, [sample])
+        same(alone[0], value[row])
+        same(alone_gradient[0], gradient[row, : len(sample)])
+        for name, values in metrics.items():
+            if name in alone_metrics:
+                same(alone_metrics[name][0], values[row])
+            else:
+                assert values[row].isnan()
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=repr)
+def test_a_loss_needs_no_more_than_it_says(loss: PolicyLoss) -> None:
+    """The responses that ``needed`` leaves out, and the inputs that it does not ask for, change nothing."""
+    (sample,) = draw_table([7], seed=5)
+    value, gradient, _ = outcome(loss, [sample])
+    needed = loss.needed(range(7))
+    logps = ranked([[sample[rank] for rank in needed]])
+    asked = RankedLogps(
+        logps.policy, logps.lengths, logps.mask, logps.hidden, logps.cells,
+        reference=logps.reference if loss.needs_reference else None,
+        rewards=logps.rewards if loss.needs_rewards else None,
+    )  # fmt: skip
+    output = loss(asked)
+    (asked_gradient,) = torch.autograd.grad(output.loss.sum(), logps.policy)
+    same(output.loss.detach(), value)
+    same(asked_gradient, gradient[:, list(needed)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from deft_engine.losses import BradleyTerry
 from deft_engine.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
 from deft_engine.specs import LoraSpec, TrainingSpec
 from deft_engine.stages import TrainRewardSpec
+from deft_engine.types import Response
 from tests.unit.engine.stage_folders import (
     StopAfter,
     error_of,
@@ -169,6 +171,30 @@ def test_an_empty_dataset_says_so(tmp_path: Path) -> None:
     folder = make_stage(tmp_path / "run", "train_reward", reward_spec(), [])
     assert run_stage(folder) == EXIT_FAILED
     assert error_of(folder)["code"] == "invalid_data"
+
+
+def test_a_margin_is_of_the_annotated_rewards(tmp_path: Path) -> None:
+    rewards = (3.0, 1.0, 0.5)
+    samples = [
+        replace(s, responses=tuple(Response(r.text, x) for r, x in zip(s.responses, rewards, strict=True)))
+        for s in SAMPLES[:4]
+    ]
+    without = make_stage(tmp_path / "without", "train_reward", reward_spec(epochs=1), samples)
+    spec = reward_spec(epochs=1).model_copy(update={"method": BradleyTerry(margin=100.0)})
+    folder = make_stage(tmp_path / "margin", "train_reward", spec, samples)
+    assert run_stage(without) == run_stage(folder) == EXIT_SUCCEEDED
+    # so far above the rewards of a new head, each pair's loss is its margin: 200, 250 and 50
+    margins = points(without)["rewards/margins", 1]
+    assert points(folder)["loss", 1] == pytest.approx(500 / 3 - margins * 2 / 3, rel=1e-3)
+
+
+def test_a_margin_without_rewards_is_told(tmp_path: Path) -> None:
+    spec = reward_spec().model_copy(update={"method": BradleyTerry(margin=1.0)})
+    folder = make_stage(tmp_path / "run", "train_reward", spec, SAMPLES)
+    assert run_stage(folder) == EXIT_FAILED
+    error = error_of(folder)
+    assert error["code"] == "missing_score"
+    assert "line 1: response 1 of sample s0" in error["message"]
 
 
 def test_exhausted_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

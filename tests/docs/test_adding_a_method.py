@@ -1,4 +1,4 @@
-"""docs/adding-a-loss.md is true as written: its code, its formula, and a job planned with it."""
+"""docs/adding-a-method.md is true as written: its code, its formula, and a job planned with it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from deft_engine.logps import RankedLogps
 from tests.conftest import ROOT
 
-PAGE = (ROOT / "docs" / "adding-a-loss.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
 (CODE,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
 (DIFF,) = re.findall(r"```diff\n(.*?)```", PAGE, re.S)
 
@@ -38,10 +38,11 @@ class Names:
         return External(f"builtin:{name}", name)
 
 job = {"kind": "align", "dataset": "d", "model": {"base": "tiny"}, "method": {"name": "ipo", "tau": 0.5}}
-plan = plan_job(job_spec_adapter.validate_python(job), Names())
+for deft in (None, {}):
+    plan = plan_job(job_spec_adapter.validate_python(job | {"deft": deft}), Names())
+    print(*[stage.stage for stage in plan.stages])
+    print(plan.stages[-1].spec["method"], plan.stages[-1].spec["distribution_reward"] is not None)
 assert "torch" not in sys.modules
-print(*[stage.stage for stage in plan.stages])
-print(plan.stages[-1].spec["method"])
 """
 
 
@@ -112,6 +113,8 @@ def test_with_the_page_s_lines_a_job_is_planned(tmp_path: Path) -> None:
         check=False,
     )
     assert finished.returncode == 0, finished.stderr
-    stages, method = finished.stdout.splitlines()
-    assert "reference" in stages.split()
-    assert method == str({"name": "ipo", "tau": 0.5})
+    stages, method, deft_stages, deft_method = finished.stdout.splitlines()
+    assert stages.split() == ["import", "reference", "train"]
+    assert method == f"{ {'name': 'ipo', 'tau': 0.5} } False"
+    assert deft_stages.split() == ["import", "score", "grade", "distribution", "reference", "train"]
+    assert deft_method == f"{ {'name': 'ipo', 'tau': 0.5} } True"
