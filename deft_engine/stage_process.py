@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
-from deft_engine.environment import ENGINE_DEFAULTS
+from deft_engine.environment import engine_environment
 from deft_engine.run import StopRequest, execute, install_signal_handlers
 
 LOG = "output.log"
@@ -26,7 +26,7 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=ENGINE_DEFAULTS | os.environ,
+            env=engine_environment(os.environ),
         )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from deft_engine.environment import ENGINE_DEFAULTS
+from deft_engine.environment import engine_environment
 
 _SERVICE_PREFIXES = ("DEFT_", "PG", "CELERY_", "REDIS_")
 _LIMITS_PREFIX = "DEFT_MAX_"  # what an upload may cost to read
@@ -29,7 +29,7 @@ class SupervisedEngine:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=engine_environment(),
+                env=service_engine_environment(),
                 start_new_session=True,
                 bufsize=0,
             )
@@ -68,11 +68,11 @@ class SupervisedEngine:
                     os.kill(process.pid, signal.SIGKILL)
 
 
-def engine_environment() -> dict[str, str]:
+def service_engine_environment() -> dict[str, str]:
     """The worker's environment without what opens the service's database, broker and settings."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if name.startswith(_LIMITS_PREFIX) or not name.startswith(_SERVICE_PREFIXES)
     }
-    return {**ENGINE_DEFAULTS, **kept, "PYTHONUNBUFFERED": "1"}
+    return {**engine_environment(kept), "PYTHONUNBUFFERED": "1"}
