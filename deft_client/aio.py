@@ -108,7 +108,7 @@ class AsyncDeftClient:
                     if protocol.ends_stream(event):
                         return
                 if (await self.run(calls.retrieve_job(job_id))).ended:
-                    for event in (await self.run(calls.job_events(job_id, parser.last, None))).data:
+                    async for event in self._remaining_events(job_id, parser.last):
                         yield event
                     return
             except Exception as error:
@@ -129,6 +129,15 @@ class AsyncDeftClient:
                 event = parser.feed(line)
                 if event is not None:
                     yield event
+
+    async def _remaining_events(self, job_id: str, after: int) -> AsyncIterator[Event]:
+        while True:
+            page = await self.run(calls.job_events(job_id, after, protocol.EVENTS_OF_A_PAGE))
+            for event in page.data:
+                yield event
+                after = event.seq
+            if not page.has_more:
+                return
 
     async def fetch(self, job_id: str, artifact: Artifact, target: Path) -> Path:
         """Download one artifact; continues a partial file and checks the SHA-256."""

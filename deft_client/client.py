@@ -105,7 +105,7 @@ class DeftClient:
                     if protocol.ends_stream(event):
                         return
                 if self.run(calls.retrieve_job(job_id)).ended:
-                    yield from self.run(calls.job_events(job_id, parser.last, None)).data
+                    yield from self._remaining_events(job_id, parser.last)
                     return
             except Exception as error:
                 if not protocol.is_transient(error):
@@ -125,6 +125,15 @@ class DeftClient:
                 event = parser.feed(line)
                 if event is not None:
                     yield event
+
+    def _remaining_events(self, job_id: str, after: int) -> Iterator[Event]:
+        while True:
+            page = self.run(calls.job_events(job_id, after, protocol.EVENTS_OF_A_PAGE))
+            for event in page.data:
+                yield event
+                after = event.seq
+            if not page.has_more:
+                return
 
     def fetch(self, job_id: str, artifact: Artifact, target: Path) -> Path:
         """Download one artifact; continues a partial file and checks the SHA-256."""

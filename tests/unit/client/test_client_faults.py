@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import stamina
@@ -191,6 +192,36 @@ def test_events_across_a_broken_connection_come_once_each(script: Script) -> Non
         seen = [event.seq for event in client.jobs.events("job_1")]
     assert seen == [1, 2, 3, 4]
     assert script.requests[-1][2]["Last-Event-ID"] == "2"
+
+
+def page_of_events(first: int, last: int, *, has_more: bool) -> dict[str, Any]:
+    time = "2026-01-01T00:00:00Z"
+    events = [{"seq": seq, "type": "log", "time": time, "data": {}} for seq in range(first, last + 1)]
+    return {"data": events, "has_more": has_more}
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_an_ended_job_has_left_is_read_page_by_page(script: Script, asynchronous: bool) -> None:
+    script.answers = [
+        answer(200, sse((1, "log", {}))),
+        answer(200, {**JOB, "status": "succeeded"}),
+        answer(200, page_of_events(2, 21, has_more=True)),
+        answer(200, page_of_events(22, 41, has_more=True)),
+        answer(200, page_of_events(42, 45, has_more=False)),
+    ]
+
+    async def use() -> list[int]:
+        async with AsyncDeftClient(script.url) as client:
+            return [event.seq async for event in client.jobs.events("job_1")]
+
+    if asynchronous:
+        seen = asyncio.run(use())
+    else:
+        with DeftClient(script.url) as client:
+            seen = [event.seq for event in client.jobs.events("job_1")]
+    assert seen == list(range(1, 46))
+    asked = [parse_qs(urlsplit(path).query)["after"] for _, path, _, _ in script.requests[2:]]
+    assert asked == [["1"], ["21"], ["41"]]
 
 
 def test_wait_reports_progress_and_raises_for_a_failed_job(script: Script) -> None:
