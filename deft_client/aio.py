@@ -26,6 +26,7 @@ from deft_client.models import (
     Key,
     LedgerEntry,
     Page,
+    RenewedLink,
     Sample,
     Series,
     Study,
@@ -243,9 +244,9 @@ class Jobs:
         """Send a job: a dict as in docs/http-api.md, or a spec of ``deft_engine.specs``."""
         return await self._client.run(calls.create_job(spec, reuse, idempotency_key))
 
-    async def estimate(self, spec: JobRequest) -> Estimate:
+    async def estimate(self, spec: JobRequest, *, reuse: bool = True) -> Estimate:
         """Validate a job and estimate its cost, without creating it."""
-        return await self._client.run(calls.estimate_job(spec))
+        return await self._client.run(calls.estimate_job(spec, reuse))
 
     async def retrieve(self, job_id: str) -> Job:
         """One job."""
@@ -371,6 +372,20 @@ class Studies:
     ) -> Annotator:
         """A rater of some subsets, with a key and a personal link that are shown once."""
         return await self._client.run(calls.add_annotator(study_id, name, subsets, idempotency_key))
+
+    async def renew_link(
+        self, study_id: str, annotator_id: str, *, idempotency_key: str | None = None
+    ) -> RenewedLink:
+        """A new personal link for a rater; the old one ends, votes stay."""
+        return await self._client.run(calls.renew_link(study_id, annotator_id, idempotency_key))
+
+    async def revoke_annotator(self, study_id: str, annotator_id: str) -> Annotator:
+        """End a rater's access for good; votes stay."""
+        return await self._client.run(calls.revoke_annotator(study_id, annotator_id))
+
+    async def unblind(self, study_id: str) -> Study:
+        """Close a study for good; its results are final."""
+        return await self._client.run(calls.unblind_study(study_id))
 
     async def results(self, study_id: str) -> dict[str, Any]:
         """Win, tie and lose per subset and in all, with intervals."""

@@ -21,6 +21,7 @@ from deft_client.models import (
     Key,
     LedgerEntry,
     Page,
+    RenewedLink,
     Sample,
     Series,
     Study,
@@ -126,8 +127,9 @@ def create_job(spec: JobRequest, reuse: bool, idempotency_key: str | None) -> Ca
     return Call("POST", "/jobs", _as(Job), params, _body(spec), _once(idempotency_key))
 
 
-def estimate_job(spec: JobRequest) -> Call[Estimate]:
-    return Call("POST", "/jobs", _as(Estimate), {"dry_run": "true"}, _body(spec), _once())
+def estimate_job(spec: JobRequest, reuse: bool) -> Call[Estimate]:
+    params = {"dry_run": "true"} | ({} if reuse else {"reuse": "false"})
+    return Call("POST", "/jobs", _as(Estimate), params, _body(spec), _once())
 
 
 def retrieve_job(job_id: str) -> Call[Job]:
@@ -205,6 +207,19 @@ def add_annotator(
     body = {"name": name, "subsets": list(subsets)}
     path = f"/studies/{study_id}/annotators"
     return Call("POST", path, _as(Annotator), json=body, headers=_once(idempotency_key))
+
+
+def renew_link(study_id: str, annotator_id: str, idempotency_key: str | None) -> Call[RenewedLink]:
+    path = f"/studies/{study_id}/annotators/{annotator_id}/link"
+    return Call("POST", path, _as(RenewedLink), headers=_once(idempotency_key))
+
+
+def revoke_annotator(study_id: str, annotator_id: str) -> Call[Annotator]:
+    return Call("DELETE", f"/studies/{study_id}/annotators/{annotator_id}", _as(Annotator))
+
+
+def unblind_study(study_id: str) -> Call[Study]:
+    return Call("POST", f"/studies/{study_id}/unblind", _as(Study))
 
 
 def next_assignment(study_id: str) -> Call[Assignment | None]:

@@ -25,6 +25,7 @@ from deft_client.models import (
     Key,
     LedgerEntry,
     Page,
+    RenewedLink,
     Sample,
     Series,
     Study,
@@ -237,9 +238,9 @@ class Jobs:
         """Send a job: a dict as in docs/http-api.md, or a spec of ``deft_engine.specs``."""
         return self._client.run(calls.create_job(spec, reuse, idempotency_key))
 
-    def estimate(self, spec: JobRequest) -> Estimate:
+    def estimate(self, spec: JobRequest, *, reuse: bool = True) -> Estimate:
         """Validate a job and estimate its cost, without creating it."""
-        return self._client.run(calls.estimate_job(spec))
+        return self._client.run(calls.estimate_job(spec, reuse))
 
     def retrieve(self, job_id: str) -> Job:
         """One job."""
@@ -365,6 +366,20 @@ class Studies:
     ) -> Annotator:
         """A rater of some subsets, with a key and a personal link that are shown once."""
         return self._client.run(calls.add_annotator(study_id, name, subsets, idempotency_key))
+
+    def renew_link(
+        self, study_id: str, annotator_id: str, *, idempotency_key: str | None = None
+    ) -> RenewedLink:
+        """A new personal link for a rater; the old one ends, votes stay."""
+        return self._client.run(calls.renew_link(study_id, annotator_id, idempotency_key))
+
+    def revoke_annotator(self, study_id: str, annotator_id: str) -> Annotator:
+        """End a rater's access for good; votes stay."""
+        return self._client.run(calls.revoke_annotator(study_id, annotator_id))
+
+    def unblind(self, study_id: str) -> Study:
+        """Close a study for good; its results are final."""
+        return self._client.run(calls.unblind_study(study_id))
 
     def results(self, study_id: str) -> dict[str, Any]:
         """Win, tie and lose per subset and in all, with intervals."""
