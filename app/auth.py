@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from app.db.models import Annotator, ApiKey, Role, WebSession
 from app.db.session import transaction
-from app.errors import Problem
+from app.errors import Problem, request_id_of
 from app.keys import KEY_PATTERN, hash_secret, new_secret
 from app.settings import get_settings
 
@@ -49,6 +49,7 @@ class Principal:
     role: Role
     annotator_id: str | None
     study_id: str | None
+    request_id: str
     credential: str = field(repr=False)  # the key's or cookie's text
 
 
@@ -154,20 +155,19 @@ def _authenticate(
 ) -> Principal:
     _refuse_key_in_address(request)
     if bearer is not None:
-        principal = _find(
-            bearer.credentials, sa.select(ApiKey).where(ApiKey.hash == hash_secret(bearer.credentials))
-        )
+        with_this_text = sa.select(ApiKey).where(ApiKey.hash == hash_secret(bearer.credentials))
+        principal = _find(bearer.credentials, with_this_text, request_id_of(request))
     elif cookie is not None:
         refuse_other_sites(request)
         live = (WebSession.hash == hash_secret(cookie)) & (WebSession.expires_at > sa.func.now())
-        principal = _find(cookie, sa.select(ApiKey).join(WebSession).where(live))
+        principal = _find(cookie, sa.select(ApiKey).join(WebSession).where(live), request_id_of(request))
     else:
         raise _unauthorized("no key was sent", "send the header Authorization: Bearer deft_...")
     request.state.key_id = principal.key_id
     return principal
 
 
-def _find(credential: str, query: sa.Select[ApiKey]) -> Principal:
+def _find(credential: str, query: sa.Select[ApiKey], request_id: str) -> Principal:
     # Looked up by the hash of 256 random bits: how long a comparison takes tells nothing about any key.
     with transaction() as session:
         key = session.scalar(query)
@@ -186,6 +186,7 @@ def _find(credential: str, query: sa.Select[ApiKey]) -> Principal:
             key.role,
             annotator.id if annotator else None,
             annotator.study_id if annotator else None,
+            request_id,
             credential,
         )
 

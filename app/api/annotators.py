@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from app.api.dependencies import Researcher, Transaction, Viewer, problems
 from app.api.schemas import Answer
-from app.api.studies import StudyId, find_study, lock_open_study, lock_study, note
+from app.api.studies import StudyId, find_study, lock_open_study, lock_study
+from app.audit import note
 from app.db.models import Annotator, ApiKey, Role, Study, WebSession
 from app.errors import Problem, not_found
 from app.idempotency import Idempotent, created
@@ -101,7 +102,7 @@ def make_annotator(
             annotator = add_annotator(session, study, asked.name, asked.subsets, key, hash_secret(token))
         except SubsetTaken as error:
             raise Problem(409, "subset_taken", "The subset has an annotator", str(error)) from error
-        note(session, caller.key_id, "study.invite", study.id, {"annotator": annotator.id})
+        note(session, caller, "study.invite", study.id, {"annotator": annotator.id})
         answer = CreatedAnnotator(
             id=annotator.id,
             name=annotator.name,
@@ -151,7 +152,7 @@ def renew_link(
         token = new_secret()
         annotator.link_hash = hash_secret(token)
         session.execute(sa.delete(WebSession).where(WebSession.key_id == key.id))
-        note(session, caller.key_id, "study.renew_link", study.id, {"annotator": annotator.id})
+        note(session, caller, "study.renew_link", study.id, {"annotator": annotator.id})
         answer = RenewedLink(id=annotator.id, name=annotator.name, link=_link(request, token))
         return created(answer, f"/studies/{study.id}/annotators")
 
@@ -167,7 +168,7 @@ def revoke_annotator(
     annotator, key = _find(session, study, annotator_id)
     if key.revoked_at is None:
         key.revoked_at = datetime.now(UTC)
-        note(session, caller.key_id, "study.revoke", study.id, {"annotator": annotator.id})
+        note(session, caller, "study.revoke", study.id, {"annotator": annotator.id})
         session.flush()
     (rater,) = (rater for rater in progress(session, study) if rater.id == annotator.id)
     return AnnotatorAnswer.model_validate(rater)

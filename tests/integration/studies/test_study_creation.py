@@ -159,7 +159,12 @@ def test_unblinding_closes_the_study_once_and_is_on_the_audit_log(service: Servi
         actions = session.scalars(
             select(AuditEntry.action).where(AuditEntry.target == study["id"]).order_by(AuditEntry.id)
         ).all()
+        requests = session.scalars(
+            select(AuditEntry.request_id).where(AuditEntry.target == study["id"])
+        ).all()
     assert actions == ["study.create", "study.invite", "study.unblind"]
+    assert first.headers["x-request-id"] in requests
+    assert None not in requests
 
 
 def test_roles(service: Service) -> None:
