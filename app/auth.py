@@ -16,14 +16,12 @@ from fastapi import Depends, Request
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
+from app.cookies import RATER_COOKIE, SESSION_COOKIE
 from app.db.models import Annotator, ApiKey, Role, WebSession
 from app.db.session import transaction
 from app.errors import Problem, request_id_of
 from app.keys import KEY_PATTERN, hash_secret, new_secret
 from app.settings import get_settings
-
-SESSION_COOKIE = "deft_session"
-RATER_COOKIE = "deft_rater"
 
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _RANK = {Role.VIEWER: 1, Role.RESEARCHER: 2, Role.ADMIN: 3}

@@ -13,7 +13,8 @@ from starlette.responses import RedirectResponse, Response
 
 from app.api.dependencies import Transaction
 from app.api.studies import StudyId, find_study
-from app.auth import RATER_COOKIE, SESSION_COOKIE, start_web_session
+from app.auth import start_web_session
+from app.cookies import RATER_COOKIE, SESSION_COOKIE
 from app.db.models import Annotator, ApiKey, Job, Role, WebSession
 from app.errors import Problem
 from app.keys import hash_secret

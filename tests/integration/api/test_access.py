@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.auth import SESSION_COOKIE, end_web_session, find_usable_key, start_web_session
+from app.auth import end_web_session, find_usable_key, start_web_session
+from app.cookies import SESSION_COOKIE
 from app.db.models import ApiKey, AuditEntry, Role
 from app.db.session import transaction
 from app.keys import create_key

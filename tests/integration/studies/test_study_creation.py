@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from app.auth import RATER_COOKIE, SESSION_COOKIE, find_usable_key, start_web_session
+from app.auth import find_usable_key, start_web_session
+from app.cookies import RATER_COOKIE, SESSION_COOKIE
 from app.db.models import Annotator, ApiKey, AuditEntry, JobStatus, StudyItem
 from app.db.session import transaction
 from app.studies.sampling import choose
