@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+from urllib.parse import quote
 
 from pydantic import TypeAdapter
 
@@ -165,6 +166,11 @@ def job_metrics(
 
 def job_artifacts(job_id: str) -> Call[Page[Artifact]]:
     return Call("GET", f"/jobs/{job_id}/artifacts", _page(Artifact))
+
+
+def artifact_path(job_id: str, name: str) -> str:
+    """Where an artifact's bytes are; a download streams them, so it is no :class:`Call`."""
+    return f"/jobs/{job_id}/artifacts/{quote(name)}"
 
 
 def _body(spec: JobRequest) -> Any:

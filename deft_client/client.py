@@ -146,7 +146,7 @@ class DeftClient:
                 on=protocol.is_transient, attempts=protocol.ATTEMPTS, timeout=None
             ):
                 with attempt:
-                    self._fetch_once(f"/jobs/{job_id}/artifacts/{artifact.name}", download)
+                    self._fetch_once(calls.artifact_path(job_id, artifact.name), download)
         except Exception as error:
             raise protocol.final(error) from error
         return download.finish()

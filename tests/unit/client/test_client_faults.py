@@ -88,6 +88,27 @@ def test_a_download_with_other_bytes_is_refused(script: Script, tmp_path: Path) 
     assert list((tmp_path / "m").iterdir()) == []
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_any_name_of_an_artifact_can_be_asked_for(script: Script, tmp_path: Path, asynchronous: bool) -> None:
+    name = "model/50% #1?\u00fc.bin"
+    script.answers = [
+        answer(200, {"data": [{**LISTING["data"][0], "name": name}]}),
+        answer(200, CONTENT, ETAG),
+    ]
+
+    async def use() -> None:
+        async with AsyncDeftClient(script.url) as client:
+            await client.jobs.download("job_1", name, tmp_path / "w.bin")
+
+    if asynchronous:
+        asyncio.run(use())
+    else:
+        with DeftClient(script.url) as client:
+            client.jobs.download("job_1", name, tmp_path / "w.bin")
+    assert script.requests[-1][1] == "/jobs/job_1/artifacts/model/50%25%20%231%3F%C3%BC.bin"
+    assert (tmp_path / "w.bin").read_bytes() == CONTENT
+
+
 def test_an_artifact_name_cannot_leave_the_folder(script: Script, tmp_path: Path) -> None:
     listing = {"data": [{"name": "model/../../evil", "sha256": SHA256, "size": 1}]}
     script.answers = [answer(200, listing)]
