@@ -18,7 +18,7 @@ from app.audit import note
 from app.db.models import ApiKey, Role
 from app.errors import Problem, not_found
 from app.idempotency import Idempotent, created
-from app.keys import create_key
+from app.keys import create_key, is_usable
 from deft_engine.base import Name, Spec
 
 router = APIRouter(prefix="/keys", tags=["keys"])
@@ -97,11 +97,8 @@ def revoke_key(key_id: str, session: Transaction, caller: Admin) -> Key:
 
 
 def _keep_an_admin(session: Session, key: ApiKey) -> None:
-    usable = sa.or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > sa.func.now())
     admins = session.scalars(
-        sa.select(ApiKey.id)
-        .where(ApiKey.role == Role.ADMIN, ApiKey.revoked_at.is_(None), usable)
-        .with_for_update()
+        sa.select(ApiKey.id).where(ApiKey.role == Role.ADMIN, is_usable()).with_for_update()
     ).all()
     if admins == [key.id]:
         raise Problem(
