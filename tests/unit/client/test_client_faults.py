@@ -14,12 +14,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from deft_client import AsyncDeftClient, DeftClient
-from deft_client.aio import Datasets as AsyncDatasets
-from deft_client.aio import Jobs as AsyncJobs
-from deft_client.aio import Keys as AsyncKeys
-from deft_client.aio import Studies as AsyncStudies
-from deft_client.client import Datasets, Jobs, Keys, Studies
+from deft_client.aio_resources import Datasets as AsyncDatasets
+from deft_client.aio_resources import Jobs as AsyncJobs
+from deft_client.aio_resources import Keys as AsyncKeys
+from deft_client.aio_resources import Studies as AsyncStudies
 from deft_client.errors import APIError, Conflict, ConnectionFailed, DownloadCorrupted, Invalid, JobFailed
+from deft_client.resources import Datasets, Jobs, Keys, Studies
 from tests.unit.client.scripted import JOB, Script, answer, cut, drop, stamina_without_waiting
 
 
