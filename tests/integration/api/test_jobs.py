@@ -291,19 +291,45 @@ def test_moves_and_what_is_allowed_instead(api: Api) -> None:
 
 def test_logs_are_lines_for_people(api: Api) -> None:
     job = api.grade_job(api.dataset()["id"])
+    path = f"/jobs/{job['id']}/logs"
+    before = api.get(path).json()["data"][-1]["seq"]  # what was reused
     with transaction() as session:
         for number in range(3):
             data = {"stage": "score", "level": "warning", "message": f"line {number}"}
             append_event(session, job["id"], "log", data)
         append_event(session, job["id"], "error", {"stage": "score", "code": "x", "message": "boom"})
-    path = f"/jobs/{job['id']}/logs"
-    first = api.get(path, params={"limit": 3}).json()
+    first = api.get(path, params={"limit": 3, "after": before}).json()
     assert [(e["stage"], e["level"], e["message"]) for e in first["data"]] == [
         ("score", "warning", f"line {number}") for number in range(3)
     ]
     rest = api.get(path, params={"after": first["data"][-1]["seq"]}).json()
     assert [(e["level"], e["message"]) for e in rest["data"]] == [("error", "boom")]
     assert (first["has_more"], rest["has_more"]) == (True, False)
+
+
+def test_the_log_says_what_was_reused_and_from_which_job(api: Api) -> None:
+    dataset = api.dataset()["id"]
+    first = api.grade_job(dataset)
+    run_stages("score", "grade")
+    make_ready(first["id"], "distribution")
+    shared = api.grade_job(dataset)
+    finish(take(stage_run_of(first, "distribution")), {"qdiff.safetensors": b"q"})
+    again = api.grade_job(dataset)
+    assert again["status"] == "succeeded"
+
+    def lines(job: dict[str, Any]) -> dict[str, str]:
+        listed = api.get(f"/jobs/{job['id']}/logs").json()["data"]
+        return {line["stage"]: line["message"] for line in listed if "run_" in line["message"]}
+
+    def run(stage: str) -> str:
+        return stage_run_of(first, stage)
+
+    upload = f"reused: {run('import')} of the upload of its dataset"
+    made = {stage: f"{run(stage)} of job {first['id']}" for stage in ("score", "grade", "distribution")}
+    assert lines(first) == {"import": upload}
+    assert lines(again) == {"import": upload, **{stage: f"reused: {what}" for stage, what in made.items()}}
+    assert lines(shared)["grade"] == f"reused: {made['grade']}"
+    assert lines(shared)["distribution"] == f"shared, it is under way: {made['distribution']}"
 
 
 def test_a_finished_job_shows_its_result(api: Api) -> None:
