@@ -11,7 +11,8 @@ import stamina
 
 from deft_client import _protocol as protocol
 from deft_client import calls
-from deft_client.aio_resources import Datasets, Jobs, Keys, Studies
+from deft_client.aio_resources import Datasets, Jobs, Keys
+from deft_client.aio_study_resources import Studies
 from deft_client.calls import Call
 from deft_client.models import Artifact, Event
 from deft_client.transport import http

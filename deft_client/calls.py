@@ -215,6 +215,10 @@ def add_annotator(
     return Call("POST", path, _as(Annotator), json=body, headers=_once(idempotency_key))
 
 
+def list_annotators(study_id: str) -> Call[Page[Annotator]]:
+    return Call("GET", f"/studies/{study_id}/annotators", _page(Annotator))
+
+
 def renew_link(study_id: str, annotator_id: str, idempotency_key: str | None) -> Call[RenewedLink]:
     path = f"/studies/{study_id}/annotators/{annotator_id}/link"
     return Call("POST", path, _as(RenewedLink), headers=_once(idempotency_key))

@@ -229,6 +229,8 @@ class Annotator(_Answer):
     key: str | None = None
     link: str | None = None
     revoked: bool = False
+    done: int = 0
+    total: int | None = None
 
 
 class RenewedLink(_Answer):

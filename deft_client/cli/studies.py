@@ -59,6 +59,14 @@ def annotator(
 
 
 @app.command()
+def annotators(context: typer.Context, study_id: str, as_json: Json = False) -> None:
+    """The raters of a study, and how far they are."""
+    with client_of(context) as client:
+        found = client.studies.annotators(study_id)
+    show_list(found, ("id", "name", "subsets", "revoked", "done", "total"), as_json)
+
+
+@app.command()
 def renew_link(context: typer.Context, study_id: str, annotator_id: str, as_json: Json = False) -> None:
     """Give a rater a new personal link, shown once; the old one ends, votes stay."""
     with client_of(context) as client:

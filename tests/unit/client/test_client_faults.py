@@ -17,9 +17,10 @@ from deft_client import AsyncDeftClient, DeftClient
 from deft_client.aio_resources import Datasets as AsyncDatasets
 from deft_client.aio_resources import Jobs as AsyncJobs
 from deft_client.aio_resources import Keys as AsyncKeys
-from deft_client.aio_resources import Studies as AsyncStudies
+from deft_client.aio_study_resources import Studies as AsyncStudies
 from deft_client.errors import APIError, Conflict, ConnectionFailed, DownloadCorrupted, Invalid, JobFailed
-from deft_client.resources import Datasets, Jobs, Keys, Studies
+from deft_client.resources import Datasets, Jobs, Keys
+from deft_client.study_resources import Studies
 from tests.unit.client.scripted import JOB, Script, answer, cut, drop, stamina_without_waiting
 
 

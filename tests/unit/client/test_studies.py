@@ -69,6 +69,23 @@ def test_a_study_s_access_is_managed(
     assert method.lower() in create_app().openapi()["paths"][address]
 
 
+def test_the_raters_of_a_study_are_listed(script: Script) -> None:
+    listed = {"object": "list", "data": [{**RATER, "done": 3, "total": 5}], "has_more": False}
+    script.answers = [answer(200, listed)] * 3
+
+    async def use() -> Any:
+        async with AsyncDeftClient(script.url) as client:
+            return await client.studies.annotators("stu_1")
+
+    with DeftClient(script.url) as client:
+        (rater,) = client.studies.annotators("stu_1")
+    assert asyncio.run(use()) == [rater]
+    assert (rater.id, rater.revoked, rater.done, rater.total) == ("ann_1", True, 3, 5)
+    shown = CliRunner().invoke(app, ["--url", script.url, "studies", "annotators", "stu_1"])
+    assert "ann_1" in shown.output
+    assert {path for _, path, _, _ in script.requests} == {"/studies/stu_1/annotators"}
+
+
 ESTIMATE = {"kind": "align", "spec": {}, "stages": [], "steps": 0, "tokens": 0, "memory_bytes": None,
             "seconds": 0.0, "complete": True, "assumptions": [], "warnings": []}  # fmt: skip
 
