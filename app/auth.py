@@ -16,14 +16,12 @@ from fastapi import Depends, Request
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
+from app.cookies import RATER_COOKIE, SESSION_COOKIE
 from app.db.models import Annotator, ApiKey, Role, WebSession
 from app.db.session import transaction
-from app.errors import Problem
-from app.keys import KEY_PATTERN, hash_secret, new_secret
+from app.errors import Problem, request_id_of
+from app.keys import KEY_PATTERN, hash_secret, is_usable, new_secret
 from app.settings import get_settings
-
-SESSION_COOKIE = "deft_session"
-RATER_COOKIE = "deft_rater"
 
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _RANK = {Role.VIEWER: 1, Role.RESEARCHER: 2, Role.ADMIN: 3}
@@ -49,6 +47,7 @@ class Principal:
     role: Role
     annotator_id: str | None
     study_id: str | None
+    request_id: str
     credential: str = field(repr=False)  # the key's or cookie's text
 
 
@@ -122,8 +121,19 @@ def end_web_session(session: Session, cookie: str) -> None:
 
 def find_usable_key(session: Session, text: str) -> ApiKey | None:
     """The key with this text, unless it is unknown, revoked or expired."""
-    key = session.scalar(sa.select(ApiKey).where(ApiKey.hash == hash_secret(text)))
-    return key if key is not None and _why_unusable(key) is None else None
+    return session.scalar(sa.select(ApiKey).where(ApiKey.hash == hash_secret(text), is_usable()))
+
+
+def find_logged_in(session: Session, cookie: str) -> ApiKey | None:
+    """The key behind a browser's session, unless the session has ended or the key is not usable any more."""
+    return session.scalar(_key_behind(cookie).where(is_usable()))
+
+
+def may_go_on(principal: Principal) -> bool:
+    """Whether a caller who was let in still would be: for answers that last long."""
+    with transaction() as session:
+        key = find_usable_key(session, principal.credential) or find_logged_in(session, principal.credential)
+        return key is not None
 
 
 def refuse_other_sites(request: Request) -> None:
@@ -154,26 +164,31 @@ def _authenticate(
 ) -> Principal:
     _refuse_key_in_address(request)
     if bearer is not None:
-        principal = _find(
-            bearer.credentials, sa.select(ApiKey).where(ApiKey.hash == hash_secret(bearer.credentials))
-        )
+        with_this_text = sa.select(ApiKey).where(ApiKey.hash == hash_secret(bearer.credentials))
+        principal = _find(bearer.credentials, with_this_text, request_id_of(request))
     elif cookie is not None:
         refuse_other_sites(request)
-        live = (WebSession.hash == hash_secret(cookie)) & (WebSession.expires_at > sa.func.now())
-        principal = _find(cookie, sa.select(ApiKey).join(WebSession).where(live))
+        principal = _find(cookie, _key_behind(cookie), request_id_of(request))
     else:
         raise _unauthorized("no key was sent", "send the header Authorization: Bearer deft_...")
     request.state.key_id = principal.key_id
     return principal
 
 
-def _find(credential: str, query: sa.Select[ApiKey]) -> Principal:
+def _key_behind(cookie: str) -> sa.Select[ApiKey]:
+    lives = (WebSession.hash == hash_secret(cookie)) & (WebSession.expires_at > sa.func.now())
+    return sa.select(ApiKey).join(WebSession).where(lives)
+
+
+def _find(credential: str, query: sa.Select[ApiKey], request_id: str) -> Principal:
     # Looked up by the hash of 256 random bits: how long a comparison takes tells nothing about any key.
     with transaction() as session:
-        key = session.scalar(query)
-        if key is None:
+        found = session.execute(query.add_columns(is_usable())).one_or_none()
+        if found is None:
             raise _unauthorized("the key is unknown", "check it, or ask an admin for a new one")
-        if why := _why_unusable(key):
+        key, usable = found
+        if not usable:
+            why = "has expired" if key.revoked_at is None else "was revoked"
             raise _unauthorized(f"the key {why}", "ask an admin for a new one")
         now = datetime.now(UTC)
         if key.last_used_at is None or now - key.last_used_at > _USE_NOTED_EVERY:
@@ -186,16 +201,9 @@ def _find(credential: str, query: sa.Select[ApiKey]) -> Principal:
             key.role,
             annotator.id if annotator else None,
             annotator.study_id if annotator else None,
+            request_id,
             credential,
         )
-
-
-def _why_unusable(key: ApiKey) -> str | None:
-    if key.revoked_at is not None:
-        return "was revoked"
-    if key.expires_at is not None and key.expires_at <= datetime.now(UTC):
-        return "has expired"
-    return None
 
 
 def _refuse_key_in_address(request: Request) -> None:

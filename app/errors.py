@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import compile_path
 
+from app.cookies import SESSION_COOKIE
 from app.web.render import render
 from deft_engine.errors import DataError, DeftError, DiskFull, ModelError, ResourceError, SpecError
 from deft_engine.faults import fault_detail, fault_pointer
@@ -146,7 +147,13 @@ def _answer(request: Request, problem: Problem) -> Response:
     request_id = request_id_of(request)
     if not _opens_a_page(request):
         return problem.response(request_id)
-    page = render("problem.html", status=problem.status, problem=problem, request_id=request_id)
+    page = render(
+        "problem.html",
+        status=problem.status,
+        problem=problem,
+        request_id=request_id,
+        logged_in=SESSION_COOKIE in request.cookies,  # asked without a database, which may be what is away
+    )
     page.headers.update(problem.headers)
     return page
 

@@ -7,6 +7,7 @@ import re
 import secrets
 from datetime import datetime
 
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from app.db.models import ApiKey, Role
@@ -37,3 +38,9 @@ def create_key(
     session.add(key)
     session.flush()
     return key, text
+
+
+def is_usable() -> sa.ColumnElement[bool]:
+    """In a query: the key is neither revoked nor expired, by the database's clock."""
+    lasts = ApiKey.expires_at.is_(None) | (ApiKey.expires_at > sa.func.now())
+    return ApiKey.revoked_at.is_(None) & lasts

@@ -43,12 +43,18 @@ class Series:
         return self._at(slice(start, end))
 
     def thinned(self, max_points: int) -> Series:
-        """At most ``max_points``: the first, the last, and of each bucket a minimum, a maximum and a NaN."""
+        """At most ``max_points``: the first, the last, and of each bucket a minimum, a maximum and a NaN.
+
+        Where that is too many for even one bucket, the series' minimum, maximum, first NaN, last and first
+        point stay, as many of them in this order as there is room for; of one point the last.
+        """
         if len(self) <= max_points:
             return self
         missing = np.isnan(self.values)
-        kept_per_bucket = 3 if missing.any() else 2
-        size = -(-len(self) // max(1, (max_points - 2) // kept_per_bucket))
+        buckets = (max_points - 2) // (3 if missing.any() else 2)
+        if buckets < 1:
+            return self._at(self._foremost(max_points))
+        size = -(-len(self) // buckets)
         chosen = [np.array([0, len(self) - 1])]
         chosen.append(_extremes(np.where(missing, np.inf, self.values), size, np.argmin, np.inf))
         chosen.append(_extremes(np.where(missing, -np.inf, self.values), size, np.argmax, -np.inf))
@@ -61,6 +67,16 @@ class Series:
         """(step, value, time in RFC 3339)."""
         times = np.datetime_as_string(_EPOCH + self.times.astype("timedelta64[us]"), timezone="UTC")
         return list(zip(self.steps.tolist(), self.values.tolist(), times.tolist(), strict=True))
+
+    def _foremost(self, max_points: int) -> npt.NDArray[np.int64]:
+        missing = np.isnan(self.values)
+        last = len(self) - 1
+        if max_points == 1:
+            return np.array([last])
+        lowest = int(np.argmin(np.where(missing, np.inf, self.values)))
+        highest = int(np.argmax(np.where(missing, -np.inf, self.values)))
+        ranked = [lowest, highest, *np.flatnonzero(missing)[:1].tolist(), last, 0]
+        return np.unique(np.array(ranked[:max_points], dtype=np.int64))
 
     def _at(self, where: slice | npt.NDArray[np.int64]) -> Series:
         return Series(self.steps[where], self.values[where], self.times[where])

@@ -14,6 +14,7 @@ from deft_client.models import Event
 from deft_client.transport import http
 
 ATTEMPTS = 6
+EVENTS_OF_A_PAGE = 100  # the most that the API gives
 RETRYABLE_STATUS = frozenset({429, 502, 503, 504})
 
 

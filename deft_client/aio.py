@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -13,23 +11,10 @@ import stamina
 
 from deft_client import _protocol as protocol
 from deft_client import calls
-from deft_client.calls import Call, JobRequest
-from deft_client.errors import JobFailed, NotFound, WaitTimeout
-from deft_client.models import (
-    Annotator,
-    Artifact,
-    Assignment,
-    Dataset,
-    Estimate,
-    Event,
-    Job,
-    Key,
-    LedgerEntry,
-    Page,
-    Sample,
-    Series,
-    Study,
-)
+from deft_client.aio_resources import Datasets, Jobs, Keys
+from deft_client.aio_study_resources import Studies
+from deft_client.calls import Call
+from deft_client.models import Artifact, Event
 from deft_client.transport import http
 
 T = TypeVar("T")
@@ -108,7 +93,7 @@ class AsyncDeftClient:
                     if protocol.ends_stream(event):
                         return
                 if (await self.run(calls.retrieve_job(job_id))).ended:
-                    for event in (await self.run(calls.job_events(job_id, parser.last, None))).data:
+                    async for event in self._remaining_events(job_id, parser.last):
                         yield event
                     return
             except Exception as error:
@@ -130,6 +115,15 @@ class AsyncDeftClient:
                 if event is not None:
                     yield event
 
+    async def _remaining_events(self, job_id: str, after: int) -> AsyncIterator[Event]:
+        while True:
+            page = await self.run(calls.job_events(job_id, after, protocol.EVENTS_OF_A_PAGE))
+            for event in page.data:
+                yield event
+                after = event.seq
+            if not page.has_more:
+                return
+
     async def fetch(self, job_id: str, artifact: Artifact, target: Path) -> Path:
         """Download one artifact; continues a partial file and checks the SHA-256."""
         download = protocol.Download(target, artifact.sha256)
@@ -140,7 +134,7 @@ class AsyncDeftClient:
                 on=protocol.is_transient, attempts=protocol.ATTEMPTS, timeout=None
             ):
                 with attempt:
-                    await self._fetch_once(f"/jobs/{job_id}/artifacts/{artifact.name}", download)
+                    await self._fetch_once(calls.artifact_path(job_id, artifact.name), download)
         except Exception as error:
             raise protocol.final(error) from error
         return download.finish()
@@ -155,245 +149,3 @@ class AsyncDeftClient:
             with download.partial.open(download.mode(response.status_code)) as file:
                 async for chunk in response.aiter_raw():
                     file.write(chunk)
-
-
-class Datasets:
-    """``client.datasets``."""
-
-    def __init__(self, client: AsyncDeftClient) -> None:
-        self._client = client
-
-    async def upload(
-        self,
-        path: str | Path,
-        *,
-        name: str | None = None,
-        format: str = "auto",
-        subset: str | None = None,
-        idempotency_key: str | None = None,
-        on_bytes: Callable[[int], None] | None = None,
-    ) -> Dataset:
-        """Send a file, streamed; it is read by the service afterwards (see :meth:`wait`).
-
-        ``on_bytes`` is told how many more bytes were read from the file.
-        """
-        call = calls.upload_dataset(Path(path), name, format, subset, idempotency_key, on_bytes)
-        return await self._client.run(call)
-
-    async def wait(self, dataset_id: str, *, timeout: float | None = None, poll: float = 0.5) -> Dataset:
-        """Until the dataset is ready or invalid."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            dataset = await self.retrieve(dataset_id)
-            if dataset.status != "processing":
-                return dataset
-            if deadline is not None and time.monotonic() > deadline:
-                raise WaitTimeout(f"dataset {dataset_id} is still processing after {timeout:g} s")
-            await asyncio.sleep(poll)
-
-    async def retrieve(self, dataset_id: str) -> Dataset:
-        """One dataset."""
-        return await self._client.run(calls.retrieve_dataset(dataset_id))
-
-    async def list(self, *, limit: int | None = None, after: str | None = None) -> Page[Dataset]:
-        """Datasets, newest first."""
-        return await self._client.run(calls.list_datasets(limit, after))
-
-    async def validation(
-        self, dataset_id: str, *, limit: int | None = None, after: str | None = None
-    ) -> Page[LedgerEntry]:
-        """Rows of the upload that were not used, and why."""
-        return await self._client.run(calls.dataset_validation(dataset_id, limit, after))
-
-    async def samples(
-        self,
-        dataset_id: str,
-        *,
-        level: str | None = None,
-        subset: str | None = None,
-        limit: int | None = None,
-        after: str | None = None,
-    ) -> Page[Sample]:
-        """Samples as they were read."""
-        return await self._client.run(calls.dataset_samples(dataset_id, level, subset, limit, after))
-
-    async def delete(self, dataset_id: str) -> None:
-        """Remove a dataset that no live job uses."""
-        await self._client.run(calls.delete_dataset(dataset_id))
-
-
-class Jobs:
-    """``client.jobs``."""
-
-    def __init__(self, client: AsyncDeftClient) -> None:
-        self._client = client
-
-    async def create(
-        self, spec: JobRequest, *, reuse: bool = True, idempotency_key: str | None = None
-    ) -> Job:
-        """Send a job: a dict as in docs/http-api.md, or a spec of ``deft_engine.specs``."""
-        return await self._client.run(calls.create_job(spec, reuse, idempotency_key))
-
-    async def estimate(self, spec: JobRequest) -> Estimate:
-        """Validate a job and estimate its cost, without creating it."""
-        return await self._client.run(calls.estimate_job(spec))
-
-    async def retrieve(self, job_id: str) -> Job:
-        """One job."""
-        return await self._client.run(calls.retrieve_job(job_id))
-
-    async def list(
-        self,
-        *,
-        status: str | None = None,
-        kind: str | None = None,
-        limit: int | None = None,
-        after: str | None = None,
-    ) -> Page[Job]:
-        """Jobs, newest first."""
-        return await self._client.run(calls.list_jobs(status, kind, limit, after))
-
-    async def cancel(self, job_id: str) -> Job:
-        """Stop a job for good."""
-        return await self._client.run(calls.move_job(job_id, "cancel"))
-
-    async def pause(self, job_id: str) -> Job:
-        """Stop a job at its next checkpoint, to go on later."""
-        return await self._client.run(calls.move_job(job_id, "pause"))
-
-    async def resume(self, job_id: str) -> Job:
-        """Go on with a paused job."""
-        return await self._client.run(calls.move_job(job_id, "resume"))
-
-    async def wait(
-        self,
-        job_id: str,
-        *,
-        timeout: float | None = None,
-        poll: float = 1.0,
-        on_progress: Callable[[Job], None] | None = None,
-    ) -> Job:
-        """Until the job has succeeded; ``on_progress`` sees every state on the way.
-
-        Raises:
-            JobFailed: it failed or was cancelled.
-            WaitTimeout: it was still under way after ``timeout`` seconds.
-        """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            job = await self.retrieve(job_id)
-            if on_progress is not None:
-                on_progress(job)
-            if job.status == "succeeded":
-                return job
-            if job.ended:
-                raise JobFailed(job)
-            if deadline is not None and time.monotonic() > deadline:
-                raise WaitTimeout(f"job {job_id} is {job.status} after {timeout:g} s")
-            await asyncio.sleep(poll)
-
-    def events(self, job_id: str, *, after: int = 0) -> AsyncIterator[Event]:
-        """Events as they happen, until the job ends."""
-        return self._client.stream_events(job_id, after)
-
-    async def metrics(
-        self,
-        job_id: str,
-        names: Sequence[str] | None = None,
-        *,
-        from_step: int | None = None,
-        to_step: int | None = None,
-        max_points: int | None = None,
-    ) -> Page[Series]:
-        """Series of a job; all of them without ``names``."""
-        return await self._client.run(calls.job_metrics(job_id, names, from_step, to_step, max_points))
-
-    async def artifacts(self, job_id: str) -> Sequence[Artifact]:
-        """Everything that the job's stages made so far."""
-        return (await self._client.run(calls.job_artifacts(job_id))).data
-
-    async def download(self, job_id: str, name: str, target: str | Path) -> Path:
-        """Download an artifact to a file, or a folder of artifacts (``model``) below a folder ``target``."""
-        by_name = {artifact.name: artifact for artifact in await self.artifacts(job_id)}
-        names = protocol.selected(by_name, name)
-        if not names:
-            raise NotFound(404, {"code": "not_found", "detail": f"{job_id} has no artifact {name!r}"})
-        if names == [name]:
-            return await self._client.fetch(job_id, by_name[name], Path(target))
-        for each in names:
-            path = protocol.below(Path(target), each.removeprefix(f"{name}/"))
-            await self._client.fetch(job_id, by_name[each], path)
-        return Path(target)
-
-
-class Studies:
-    """``client.studies``; a rater's client uses the last three methods."""
-
-    def __init__(self, client: AsyncDeftClient) -> None:
-        self._client = client
-
-    async def create(
-        self,
-        *,
-        name: str,
-        a: str,
-        b: str,
-        per_subset: int = 125,
-        protocol: str = "paper",
-        criteria: str | None = None,
-        seed: int | None = None,
-        idempotency_key: str | None = None,
-    ) -> Study:
-        """A blind comparison of jobs ``a`` and ``b``."""
-        fields = {"name": name, "a": a, "b": b, "per_subset": per_subset, "protocol": protocol}
-        fields |= {k: v for k, v in (("criteria", criteria), ("seed", seed)) if v is not None}
-        return await self._client.run(calls.create_study(fields, idempotency_key))
-
-    async def retrieve(self, study_id: str) -> Study:
-        """One study."""
-        return await self._client.run(calls.retrieve_study(study_id))
-
-    async def list(self, *, limit: int | None = None, after: str | None = None) -> Page[Study]:
-        """Studies, newest first."""
-        return await self._client.run(calls.list_studies(limit, after))
-
-    async def add_annotator(
-        self, study_id: str, *, name: str, subsets: Sequence[str], idempotency_key: str | None = None
-    ) -> Annotator:
-        """A rater of some subsets, with a key and a personal link that are shown once."""
-        return await self._client.run(calls.add_annotator(study_id, name, subsets, idempotency_key))
-
-    async def results(self, study_id: str) -> dict[str, Any]:
-        """Win, tie and lose per subset and in all, with intervals."""
-        return await self._client.run(calls.study_results(study_id))
-
-    async def next_assignment(self, study_id: str) -> Assignment | None:
-        """The rater's next pair; None when all are done."""
-        return await self._client.run(calls.next_assignment(study_id))
-
-    async def vote(self, assignment_id: str, choice: str, comment: str | None = None) -> None:
-        """``left``, ``tie`` or ``right``."""
-        await self._client.run(calls.vote(assignment_id, choice, comment))
-
-    async def undo(self, assignment_id: str) -> None:
-        """Take a vote back."""
-        await self._client.run(calls.undo_vote(assignment_id))
-
-
-class Keys:
-    """``client.keys``, for admins."""
-
-    def __init__(self, client: AsyncDeftClient) -> None:
-        self._client = client
-
-    async def create(self, *, name: str, role: str, idempotency_key: str | None = None) -> Key:
-        """A new key; ``key.key`` is shown once."""
-        return await self._client.run(calls.create_key(name, role, idempotency_key))
-
-    async def list(self, *, limit: int | None = None, after: str | None = None) -> Page[Key]:
-        """Keys, without their secrets."""
-        return await self._client.run(calls.list_keys(limit, after))
-
-    async def revoke(self, key_id: str) -> None:
-        """Make a key useless."""
-        await self._client.run(calls.revoke_key(key_id))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+from urllib.parse import quote
 
 from pydantic import TypeAdapter
 
@@ -21,6 +22,7 @@ from deft_client.models import (
     Key,
     LedgerEntry,
     Page,
+    RenewedLink,
     Sample,
     Series,
     Study,
@@ -126,8 +128,9 @@ def create_job(spec: JobRequest, reuse: bool, idempotency_key: str | None) -> Ca
     return Call("POST", "/jobs", _as(Job), params, _body(spec), _once(idempotency_key))
 
 
-def estimate_job(spec: JobRequest) -> Call[Estimate]:
-    return Call("POST", "/jobs", _as(Estimate), {"dry_run": "true"}, _body(spec), _once())
+def estimate_job(spec: JobRequest, reuse: bool) -> Call[Estimate]:
+    params = {"dry_run": "true"} | ({} if reuse else {"reuse": "false"})
+    return Call("POST", "/jobs", _as(Estimate), params, _body(spec), _once())
 
 
 def retrieve_job(job_id: str) -> Call[Job]:
@@ -163,6 +166,11 @@ def job_metrics(
 
 def job_artifacts(job_id: str) -> Call[Page[Artifact]]:
     return Call("GET", f"/jobs/{job_id}/artifacts", _page(Artifact))
+
+
+def artifact_path(job_id: str, name: str) -> str:
+    """Where an artifact's bytes are; a download streams them, so it is no :class:`Call`."""
+    return f"/jobs/{job_id}/artifacts/{quote(name)}"
 
 
 def _body(spec: JobRequest) -> Any:
@@ -205,6 +213,23 @@ def add_annotator(
     body = {"name": name, "subsets": list(subsets)}
     path = f"/studies/{study_id}/annotators"
     return Call("POST", path, _as(Annotator), json=body, headers=_once(idempotency_key))
+
+
+def list_annotators(study_id: str) -> Call[Page[Annotator]]:
+    return Call("GET", f"/studies/{study_id}/annotators", _page(Annotator))
+
+
+def renew_link(study_id: str, annotator_id: str, idempotency_key: str | None) -> Call[RenewedLink]:
+    path = f"/studies/{study_id}/annotators/{annotator_id}/link"
+    return Call("POST", path, _as(RenewedLink), headers=_once(idempotency_key))
+
+
+def revoke_annotator(study_id: str, annotator_id: str) -> Call[Annotator]:
+    return Call("DELETE", f"/studies/{study_id}/annotators/{annotator_id}", _as(Annotator))
+
+
+def unblind_study(study_id: str) -> Call[Study]:
+    return Call("POST", f"/studies/{study_id}/unblind", _as(Study))
 
 
 def next_assignment(study_id: str) -> Call[Assignment | None]:

@@ -214,8 +214,10 @@ class Study(_Answer):
 
     id: str
     name: str
+    status: str
     a: str
     b: str
+    unblinded_at: datetime | None = None
 
 
 class Annotator(_Answer):
@@ -226,6 +228,17 @@ class Annotator(_Answer):
     subsets: list[str]
     key: str | None = None
     link: str | None = None
+    revoked: bool = False
+    done: int = 0
+    total: int | None = None
+
+
+class RenewedLink(_Answer):
+    """A rater's new personal link, shown this once."""
+
+    id: str
+    name: str
+    link: str
 
 
 class Assignment(_Answer):

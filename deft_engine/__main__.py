@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -26,7 +28,13 @@ def main(arguments: list[str] | None = None) -> int:
         return execute(folder, stop)
     from deft_engine.local import run_job
 
-    return run_job(parsed.spec, parsed.out, stop, as_json=parsed.json)
+    try:
+        status = run_job(parsed.spec, parsed.out, stop, as_json=parsed.json)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has enough, such as head: end without a word
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor at the interpreter's last flush
+        return 128 + signal.SIGPIPE
+    return status
 
 
 if __name__ == "__main__":

@@ -35,3 +35,6 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterVali
 
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(_storable)]
 """``tiny``, a local path, a hub id such as ``org/name``, or ``job:<id>``."""
+
+DatasetName = Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterValidator(_storable)]
+"""A dataset's id in the service; for ``deft run`` a file's path, of any length that the system allows."""

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import signal
 import subprocess
 import time
@@ -39,7 +40,7 @@ class LocalResolver:
 
     def dataset(self, name: str, pointer: str) -> DatasetRef:
         path = Path(name).absolute()
-        if not path.is_file():
+        if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
             raise SpecError(
                 f"dataset {name!r}: there is no such file",
                 hint="name a file of preference data (JSON, JSONL or Parquet, plain or .gz); "

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
-from deft_engine.base import ModelName, Name, Spec, Text
+from deft_engine.base import DatasetName, ModelName, Name, Spec, Text
 from deft_engine.graders import FileScores, Grader
 from deft_engine.losses import DPO, BradleyTerry, Method
 from deft_engine.presets import fill_from_preset, load_preset
@@ -158,8 +158,8 @@ class AlignJob(_Job):
     """Grade, extract Q_diff, train by a method in plain or DEFT form, generate and evaluate."""
 
     kind: Literal["align"] = "align"
-    dataset: Name
-    eval_dataset: Name | None = None
+    dataset: DatasetName
+    eval_dataset: DatasetName | None = None
     """Where generations are evaluated; without it the training data, with a warning in the result."""
     model: ModelSpec
     method: Method = DPO()
@@ -174,7 +174,7 @@ class GradeJob(_Job):
     """Grade a dataset into levels and extract Q_diff in the vocabulary of ``model``."""
 
     kind: Literal["grade"] = "grade"
-    dataset: Name
+    dataset: DatasetName
     model: ModelSpec = ModelSpec(base="tiny")
     """Only its tokenizer is used."""
     deft: DeftSpec = DeftSpec()
@@ -184,7 +184,7 @@ class RewardModelJob(_Job):
     """Train a reward model on ranked responses."""
 
     kind: Literal["reward_model"] = "reward_model"
-    dataset: Name
+    dataset: DatasetName
     model: ModelSpec
     method: BradleyTerry = BradleyTerry()
     training: TrainingSpec = TrainingSpec(learning_rate=1e-5)
@@ -194,7 +194,7 @@ class EvaluateJob(_Job):
     """Generate with a model and evaluate."""
 
     kind: Literal["evaluate"] = "evaluate"
-    eval_dataset: Name
+    eval_dataset: DatasetName
     model: ModelSpec
     evaluation: EvaluationSpec = EvaluationSpec()
 

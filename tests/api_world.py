@@ -157,3 +157,22 @@ def _local(entry: Any) -> str:
         return str(get_store().get(entry.files[entry.output]))
     scheme, _, rest = entry.uri.partition(":")
     return str(get_store().get(rest)) if scheme == "upload" else entry.uri
+
+
+def refusal(api: Api, spec: dict[str, Any]) -> tuple[int, str, list[tuple[str, str]], str]:
+    """How a job is refused: status, code, (pointer, code) of each place, and the text."""
+    answer = api.post("/jobs", json=spec)
+    assert answer.headers["content-type"] == "application/problem+json", answer.text
+    problem = answer.json()
+    places = [(error["pointer"], error["code"]) for error in problem["errors"]]
+    return answer.status_code, problem["code"], places, problem["detail"]
+
+
+def align(dataset: str, **fields: Any) -> dict[str, Any]:
+    """The spec of an align job with the built-in model."""
+    return {"kind": "align", "dataset": dataset, "model": {"base": "tiny"}, **fields}
+
+
+def reward_model_job(api: Api, dataset: str) -> dict[str, Any]:
+    """A new job that trains a reward model."""
+    return api.job(kind="reward_model", name="r", dataset=dataset, model={"base": "tiny"})

@@ -17,7 +17,7 @@ from app.db.graph import Wanted
 from app.db.session import transaction
 from app.settings import Settings, get_settings
 from app.store import get_store
-from deft_engine.errors import StageCrashed
+from deft_engine.errors import DeftError, StageCrashed
 from deft_engine.run import EXIT_FAILED, EXIT_INTERRUPTED, as_deft_error
 from workers.database import is_unreachable, when_reachable
 from workers.engine import SupervisedEngine
@@ -91,8 +91,7 @@ class _Run:
         except Exception as error:
             if isinstance(error, DBAPIError) and is_unreachable(error):
                 raise
-            log.exception("attempt_failed")
-            self._write(fail, status, error=as_deft_error(error).as_dict())
+            self._write(fail, status, error=self._logged(error).as_dict())
         finally:
             self._reporter.end()
 
@@ -142,6 +141,17 @@ class _Run:
             f"the engine ended without a word (exit status {status})",
             hint="it was killed or crashed, often for lack of memory; the attempt's log has its last output",
         ).as_dict()
+
+    def _logged(self, error: Exception) -> DeftError:
+        """The error as a member of the tree; the log gets a line, and of a defect its traceback."""
+        known = as_deft_error(error)
+        if known.error_code == "internal_error":
+            log.exception("attempt_failed")
+            return known
+        place = (error.filename2 or error.filename) if isinstance(error, OSError) else None
+        where = str(place or self._settings.home)
+        log.error("attempt_failed", error=known.message, where=where, hint=known.hint)
+        return known
 
     def _write(self, transition: Callable[..., None], status: int | None, **fields: object) -> None:
         """Carry out a transition of ``app.db.claims``, however long the database is away."""

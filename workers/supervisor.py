@@ -14,7 +14,6 @@ kernel kills the engine with it. The exit status is the engine's, or 128 + the s
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import selectors
 import signal
@@ -25,8 +24,8 @@ from contextlib import suppress
 
 import psutil
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
+from app.orphans import adopt_orphans, end_with_parent
+
 _KILL_AGAIN_SECONDS = 0.5
 
 
@@ -40,11 +39,11 @@ class Supervisor:
         self._heard = time.monotonic()
         self._input = b""
         self._wakeups = _signals_as_bytes()
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        adopt_orphans()
         self._engine = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509  (this process has one thread)
+            preexec_fn=end_with_parent(signal.SIGKILL),  # noqa: PLW1509  (this process has one thread)
         )
 
     def run(self) -> int:
@@ -110,16 +109,6 @@ def _signals_as_bytes() -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
     return reading
-
-
-def _prctl(option: int, value: int) -> None:
-    """Linux only; elsewhere orphans are found by their parent alone."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
-
-
-def _die_with_parent() -> None:
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _kill_descendants() -> list[psutil.Process]:

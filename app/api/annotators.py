@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Path, Request
-from pydantic import Field
+from fastapi import APIRouter, Depends, Path, Request
+from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from app.api.dependencies import Researcher, Transaction, Viewer, problems
 from app.api.schemas import Answer
-from app.api.studies import StudyId, find_study, lock_open_study, lock_study, note
+from app.api.studies import StudyId, find_study, lock_open_study, lock_study
+from app.audit import note
+from app.auth import Principal
 from app.db.models import Annotator, ApiKey, Role, Study, WebSession
 from app.errors import Problem, not_found
-from app.idempotency import Idempotent, created
+from app.idempotency import Idempotent, Once, created
 from app.keys import create_key, hash_secret, new_secret
 from app.settings import get_settings
 from app.studies.creation import SubsetTaken, add_annotator
@@ -76,6 +80,44 @@ class Annotators(Answer):
     has_more: Literal[False] = False
 
 
+@dataclass(frozen=True, slots=True)
+class _LinkRequest:
+    """A researcher's request for a rater's personal link, which is shown this once."""
+
+    study_id: str
+    session: Session
+    caller: Principal
+    once: Once
+    base_url: str
+
+    def answer(self, give: Callable[[Study, str], BaseModel]) -> Response:
+        """201 with what ``give`` answers for the study, locked and open, and the secret of a new link.
+
+        Raises:
+            Problem: 404; 409 after unblinding.
+        """
+
+        def create() -> Response:
+            study = lock_open_study(self.session, self.study_id)
+            return created(give(study, new_secret()), f"/studies/{study.id}/annotators")
+
+        return self.once.answer(self.session, self.caller, create)
+
+    def link(self, secret: str) -> str:
+        """The address to send to the rater."""
+        return f"{self.base_url.rstrip('/')}/annotate/{secret}"
+
+
+def _link_request(
+    study_id: StudyId, request: Request, session: Transaction, caller: Researcher, once: Idempotent
+) -> _LinkRequest:
+    base_url = get_settings().public_url or str(request.base_url)
+    return _LinkRequest(study_id, session, caller, once, base_url)
+
+
+LinkRequest = Annotated[_LinkRequest, Depends(_link_request)]
+
+
 @router.post(
     "",
     operation_id="add_annotator",
@@ -83,35 +125,26 @@ class Annotators(Answer):
     response_model=CreatedAnnotator,
     responses=problems(409),
 )
-def make_annotator(
-    study_id: StudyId,
-    asked: NewAnnotator,
-    request: Request,
-    session: Transaction,
-    caller: Researcher,
-    once: Idempotent,
-) -> Response:
+def make_annotator(asked: NewAnnotator, request: LinkRequest) -> Response:
     """Invite a rater: a key for scripts and a personal link for a browser, both shown this once."""
+    session = request.session
 
-    def create() -> Response:
-        study = lock_open_study(session, study_id)
+    def invite(study: Study, secret: str) -> CreatedAnnotator:
         key, text = create_key(session, name=f"{asked.name} ({study.name})"[:200], role=Role.ANNOTATOR)
-        token = new_secret()
         try:
-            annotator = add_annotator(session, study, asked.name, asked.subsets, key, hash_secret(token))
+            annotator = add_annotator(session, study, asked.name, asked.subsets, key, hash_secret(secret))
         except SubsetTaken as error:
             raise Problem(409, "subset_taken", "The subset has an annotator", str(error)) from error
-        note(session, caller.key_id, "study.invite", study.id, {"annotator": annotator.id})
-        answer = CreatedAnnotator(
+        note(session, request.caller, "study.invite", study.id, {"annotator": annotator.id})
+        return CreatedAnnotator(
             id=annotator.id,
             name=annotator.name,
             subsets=annotator.subsets,
             key=text,
-            link=_link(request, token),
+            link=request.link(secret),
         )
-        return created(answer, f"/studies/{study.id}/annotators")
 
-    return once.answer(session, caller, create)
+    return request.answer(invite)
 
 
 @router.get("", operation_id="list_annotators", responses=problems())
@@ -128,18 +161,11 @@ def list_annotators(study_id: StudyId, session: Transaction, caller: Viewer) -> 
     response_model=RenewedLink,
     responses=problems(409),
 )
-def renew_link(
-    study_id: StudyId,
-    annotator_id: AnnotatorId,
-    request: Request,
-    session: Transaction,
-    caller: Researcher,
-    once: Idempotent,
-) -> Response:
+def renew_link(annotator_id: AnnotatorId, request: LinkRequest) -> Response:
     """Give a rater a new personal link. The old one and the browsers it logged in end; votes stay."""
+    session = request.session
 
-    def create() -> Response:
-        study = lock_open_study(session, study_id)
+    def renew(study: Study, secret: str) -> RenewedLink:
         annotator, key = _find(session, study, annotator_id)
         if key.revoked_at is not None:
             raise Problem(
@@ -148,14 +174,12 @@ def renew_link(
                 "The annotator was revoked",
                 "invite them again: their subsets are free, and their votes stay",
             )
-        token = new_secret()
-        annotator.link_hash = hash_secret(token)
+        annotator.link_hash = hash_secret(secret)
         session.execute(sa.delete(WebSession).where(WebSession.key_id == key.id))
-        note(session, caller.key_id, "study.renew_link", study.id, {"annotator": annotator.id})
-        answer = RenewedLink(id=annotator.id, name=annotator.name, link=_link(request, token))
-        return created(answer, f"/studies/{study.id}/annotators")
+        note(session, request.caller, "study.renew_link", study.id, {"annotator": annotator.id})
+        return RenewedLink(id=annotator.id, name=annotator.name, link=request.link(secret))
 
-    return once.answer(session, caller, create)
+    return request.answer(renew)
 
 
 @router.delete("/{annotator_id}", operation_id="revoke_annotator", responses=problems())
@@ -167,7 +191,7 @@ def revoke_annotator(
     annotator, key = _find(session, study, annotator_id)
     if key.revoked_at is None:
         key.revoked_at = datetime.now(UTC)
-        note(session, caller.key_id, "study.revoke", study.id, {"annotator": annotator.id})
+        note(session, caller, "study.revoke", study.id, {"annotator": annotator.id})
         session.flush()
     (rater,) = (rater for rater in progress(session, study) if rater.id == annotator.id)
     return AnnotatorAnswer.model_validate(rater)
@@ -178,8 +202,3 @@ def _find(session: Session, study: Study, annotator_id: str) -> tuple[Annotator,
     if annotator is None or annotator.study_id != study.id:
         raise not_found("annotator", annotator_id)
     return annotator, session.get_one(ApiKey, annotator.key_id)
-
-
-def _link(request: Request, token: str) -> str:
-    base = (get_settings().public_url or str(request.base_url)).rstrip("/")
-    return f"{base}/annotate/{token}"

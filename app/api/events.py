@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from app.api.dependencies import Limit, Viewer, problems
 from app.api.job_views import EventView
 from app.api.lookup import JobId, job_or_404
 from app.api.schemas import Page
+from app.auth import Principal, may_go_on
 from app.db.models import TERMINAL_JOBS
 from app.db.queries import events_after, job_status
 from app.db.session import transaction
@@ -57,7 +59,7 @@ async def job_events(
     events, ended = await run_in_threadpool(_next, job_id, after)
     if ended and not events:
         return Response(status_code=204)
-    return EventSourceResponse(_stream(job_id, after), headers={"X-Accel-Buffering": "no"})
+    return EventSourceResponse(_stream(job_id, after, caller), headers={"X-Accel-Buffering": "no"})
 
 
 def _list(job_id: str, after: int, limit: int) -> Response:
@@ -81,9 +83,12 @@ def _next(job_id: str, after: int) -> tuple[list[EventView], bool]:
         return events, ended and len(events) < _BATCH
 
 
-async def _stream(job_id: str, after: int) -> AsyncIterator[bytes]:
-    """Events until the job has ended and all were sent; a comment now and then keeps the connection open."""
-    quiet = 0.0
+async def _stream(job_id: str, after: int, caller: Principal) -> AsyncIterator[bytes]:
+    """Events until the job has ended and all were sent, or the caller's access has ended.
+
+    A comment now and then keeps the connection open.
+    """
+    checked = time.monotonic()
     while True:
         events, ended = await run_in_threadpool(_next, job_id, after)
         for event in events:
@@ -91,11 +96,10 @@ async def _stream(job_id: str, after: int) -> AsyncIterator[bytes]:
             after = event.seq
         if ended:
             return
-        if events:
-            quiet = 0.0
-            continue
-        await asyncio.sleep(POLL_SECONDS)
-        quiet += POLL_SECONDS
-        if quiet >= HEARTBEAT_SECONDS:
+        if time.monotonic() - checked >= HEARTBEAT_SECONDS:
+            if not await run_in_threadpool(may_go_on, caller):
+                return
+            checked = time.monotonic()
             yield KEEPALIVE_COMMENT
-            quiet = 0.0
+        if not events:
+            await asyncio.sleep(POLL_SECONDS)

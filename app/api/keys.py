@@ -14,10 +14,11 @@ from starlette.responses import Response
 from app.api.dependencies import Admin, After, Limit, Transaction, problems
 from app.api.pages import newest_first
 from app.api.schemas import Answer, Page
-from app.db.models import ApiKey, AuditEntry, Role
+from app.audit import note
+from app.db.models import ApiKey, Role
 from app.errors import Problem, not_found
 from app.idempotency import Idempotent, created
-from app.keys import create_key
+from app.keys import create_key, is_usable
 from deft_engine.base import Name, Spec
 
 router = APIRouter(prefix="/keys", tags=["keys"])
@@ -67,7 +68,7 @@ def make_key(asked: NewKey, session: Transaction, caller: Admin, once: Idempoten
 
     def create() -> Response:
         key, text = create_key(session, name=asked.name, role=Role(asked.role), expires_at=asked.expires_at)
-        _note(session, caller.key_id, "key.create", key)
+        note(session, caller, "key.create", key.id, {"name": key.name, "role": key.role})
         session.refresh(key)
         shown = Key.model_validate(key).model_dump()
         return created(CreatedKey(**shown, key=text), f"/keys/{key.id}")
@@ -91,16 +92,13 @@ def revoke_key(key_id: str, session: Transaction, caller: Admin) -> Key:
     if key.revoked_at is None:
         _keep_an_admin(session, key)
         key.revoked_at = datetime.now(UTC)
-        _note(session, caller.key_id, "key.revoke", key)
+        note(session, caller, "key.revoke", key.id, {"name": key.name, "role": key.role})
     return Key.model_validate(key)
 
 
 def _keep_an_admin(session: Session, key: ApiKey) -> None:
-    usable = sa.or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > sa.func.now())
     admins = session.scalars(
-        sa.select(ApiKey.id)
-        .where(ApiKey.role == Role.ADMIN, ApiKey.revoked_at.is_(None), usable)
-        .with_for_update()
+        sa.select(ApiKey.id).where(ApiKey.role == Role.ADMIN, is_usable()).with_for_update()
     ).all()
     if admins == [key.id]:
         raise Problem(
@@ -109,9 +107,3 @@ def _keep_an_admin(session: Session, key: ApiKey) -> None:
             "This is the last admin key",
             "make another admin key, then revoke this one",
         )
-
-
-def _note(session: Session, actor: str, action: str, key: ApiKey) -> None:
-    session.add(
-        AuditEntry(actor=actor, action=action, target=key.id, detail={"name": key.name, "role": key.role})
-    )

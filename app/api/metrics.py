@@ -45,7 +45,7 @@ def job_metrics(
     ] = None,
     from_step: _Step = None,
     to_step: _Step = None,
-    max_points: Annotated[int, Query(ge=10, le=10_000)] = 500,
+    max_points: Annotated[int, Query(ge=1, le=10_000)] = 500,
 ) -> Page[SeriesView]:
     """Series of the job's stages, reused ones included; a name that has no points yet has an empty series."""
     runs = _runs_by_name(session, job_or_404(session, job_id))

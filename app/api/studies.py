@@ -15,7 +15,8 @@ from starlette.responses import Response
 from app.api.dependencies import After, Limit, Researcher, Transaction, Viewer, problems
 from app.api.pages import newest_first
 from app.api.schemas import Answer, Page
-from app.db.models import AuditEntry, Study
+from app.audit import note
+from app.db.models import Study
 from app.errors import Problem, not_found
 from app.idempotency import Idempotent, created
 from app.store import get_store
@@ -105,7 +106,7 @@ def make_study(asked: NewStudy, session: Transaction, caller: Researcher, once: 
     def create() -> Response:
         design = StudyDesign(**asked.model_dump())
         study = create_study(session, get_store(), design, caller.key_id)
-        note(session, caller.key_id, "study.create", study.id, {"a": design.a, "b": design.b})
+        note(session, caller, "study.create", study.id, {"a": design.a, "b": design.b})
         return created(_shown(session, study), f"/studies/{study.id}")
 
     return once.answer(session, caller, create)
@@ -159,7 +160,7 @@ def unblind_study(study_id: StudyId, session: Transaction, caller: Researcher) -
     study = lock_study(session, study_id)
     if study.unblinded_at is None:
         study.unblinded_at = session.scalar(sa.select(sa.func.clock_timestamp()))
-        note(session, caller.key_id, "study.unblind", study.id, {"manifest_sha256": study.manifest_sha256})
+        note(session, caller, "study.unblind", study.id, {"manifest_sha256": study.manifest_sha256})
     return _shown(session, study)
 
 
@@ -221,8 +222,3 @@ def _shown(session: Session, study: Study) -> StudyAnswer:
         created_at=study.created_at,
         unblinded_at=study.unblinded_at,
     )
-
-
-def note(session: Session, actor: str, action: str, target: str, detail: dict[str, str]) -> None:
-    """Write what was done to a study into the audit log."""
-    session.add(AuditEntry(actor=actor, action=action, target=target, detail=detail))

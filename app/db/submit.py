@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.db.events import append_event, append_events, stage_status
+from app.db.events import NewEvent, append_event, append_events, stage_status
 from app.db.graph import make_ready, refresh_jobs, settle, start_if_possible, startable
 from app.db.locks import database_time, lock_graph
 from app.db.models import (
@@ -59,17 +60,20 @@ def submit_job(
     _name_datasets(session, job, spec, dataset_ids)
     append_event(session, job.id, "job.status", {"status": job.status.value})
     runs: dict[str, StageRun] = {}
+    joined: list[StageRun] = []
     for position, planned in enumerate(plan.stages):
         run, is_new = _join_or_create(session, planned, runs, reusable=reuse)
         runs[planned.fingerprint] = run
         session.add(JobStage(job_id=job.id, position=position, stage_run_id=run.id, reused=not is_new))
+        joined += [] if is_new else [run]
     session.flush()
     settle(session, runs.values())
     started = startable(session, [run.id for run in runs.values()])
     for run in started:
         make_ready(session, run)
     now = database_time(session)
-    append_events(session, [job.id], [stage_status(run, now) for run in runs.values() if run not in started])
+    known = [stage_status(run, now) for run in runs.values() if run not in started]
+    append_events(session, [job.id], known + _told_as_reused(session, joined, now))
     refresh_jobs(session, list(runs.values()))
     return job
 
@@ -146,6 +150,24 @@ def _usable_run(session: Session, fingerprint: str) -> StageRun | None:
         .limit(1)
         .execution_options(populate_existing=True)
     ).first()
+
+
+def _told_as_reused(session: Session, joined: Sequence[StageRun], now: datetime) -> list[NewEvent]:
+    """A line of the log for each stage that the job need not run, with the job whose it is."""
+    made_by = dict(
+        session.execute(
+            select(JobStage.stage_run_id, JobStage.job_id).where(
+                JobStage.stage_run_id.in_([run.id for run in joined]), JobStage.reused.is_(False)
+            )
+        ).all()
+    )
+    lines = []
+    for run in joined:
+        owner = f"job {made_by[run.id]}" if run.id in made_by else "the upload of its dataset"
+        what = "reused" if run.status is StageStatus.SUCCEEDED else "shared, it is under way"
+        data = {"stage": run.stage, "level": "info", "message": f"{what}: {run.id} of {owner}"}
+        lines.append(NewEvent("log", data, now))
+    return lines
 
 
 def _name_datasets(

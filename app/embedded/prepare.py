@@ -19,7 +19,7 @@ from app.db.models import ApiKey, Role
 from app.db.session import transaction
 from app.embedded.process import EmbeddedError
 from app.embedded.supervisor import write_whole
-from app.keys import create_key, hash_secret
+from app.keys import create_key, hash_secret, is_usable
 from app.settings import get_settings
 
 
@@ -60,12 +60,8 @@ def ensure_admin_key(file: Path) -> str | None:
 
 
 def _is_admin(session: Session, text: str) -> bool:
-    expired = ApiKey.expires_at < sa.func.now()
     known = sa.select(ApiKey.id).where(
-        ApiKey.hash == hash_secret(text),
-        ApiKey.role == Role.ADMIN,
-        ApiKey.revoked_at.is_(None),
-        sa.func.coalesce(expired, sa.false()).is_(sa.false()),
+        ApiKey.hash == hash_secret(text), ApiKey.role == Role.ADMIN, is_usable()
     )
     return session.scalar(known) is not None
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
+from app.orphans import end_with_parent
+
 _LOG_LIMIT = 50 * 2**20
 _LOOK_SECONDS = 0.05
 
@@ -33,12 +31,6 @@ class Account:
     name: str
 
 
-def adopt_orphans() -> None:
-    """Make this process the parent of its descendants' orphans, so that none of them can get away."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
 def spawn(
     command: Sequence[str | Path],
     *,
@@ -52,16 +44,6 @@ def spawn(
 
     The kernel sends it ``end_signal`` when the calling *thread* ends (Linux): call from the main thread.
     """
-    parent = os.getpid()
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-    def before_exec() -> None:
-        # After setuid, which would clear it again.
-        if libc is not None:
-            libc.prctl(_PR_SET_PDEATHSIG, int(end_signal), 0, 0, 0)
-            if os.getppid() != parent:  # it died before the kernel knew
-                os._exit(1)
-
     with open_log(log) as output:
         return subprocess.Popen(
             [str(part) for part in command],
@@ -76,7 +58,8 @@ def spawn(
             umask=0o077,
             start_new_session=True,
             pass_fds=pass_fds,
-            preexec_fn=before_exec,  # noqa: PLW1509 (the supervisor has one thread)
+            # called after setuid, which would clear it again
+            preexec_fn=end_with_parent(end_signal),  # noqa: PLW1509 (the supervisor has one thread)
         )
 
 

@@ -31,7 +31,6 @@ log = logging.getLogger("deft.up")
 
 _READY_SECONDS = 60.0
 _PING_SECONDS = 0.5
-_BACKLOG = 512
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 (compared, not bound)
 _QUEUES = {"cpu": 2, "gpu": 1}
 _SERVERS, _PROGRAMS = 1, 2  # tiers

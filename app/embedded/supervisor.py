@@ -15,8 +15,9 @@ from pathlib import Path
 
 import psutil
 
-from app.embedded.process import EmbeddedError, adopt_orphans, ask, end, last_lines
+from app.embedded.process import EmbeddedError, ask, end, last_lines
 from app.embedded.signals import Signals
+from app.orphans import adopt_orphans
 
 log = logging.getLogger("deft.up")
 

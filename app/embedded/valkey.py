@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.embedded.process import EmbeddedError, exclusive, last_lines, private_folder, spawn, stop
+from app.embedded.supervisor import write_whole
 
 _READY_SECONDS = 15.0
 _STOP_SECONDS = 5.0
@@ -79,8 +80,7 @@ class EmbeddedValkey:
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the server's process without waiting; also after it was killed, on the same port."""
         configuration = self.folder / "valkey.conf"
-        configuration.touch(mode=0o600)
-        configuration.write_text(self._configuration())
+        write_whole(configuration, self._configuration())
         self.process = spawn([_binary(), configuration], log=self.log, end_signal=signal.SIGTERM)
         return self.process
 
@@ -97,9 +97,8 @@ class EmbeddedValkey:
     @property
     def _password(self) -> str:
         file = self.folder / "password"
-        if not file.exists():
-            file.touch(mode=0o600)
-            file.write_text(secrets.token_urlsafe(32))
+        if not file.exists() or not file.stat().st_size:  # an empty password lets everybody in
+            write_whole(file, secrets.token_urlsafe(32))
         return file.read_text()
 
     def _configuration(self) -> str:

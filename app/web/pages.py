@@ -9,13 +9,8 @@ from fastapi import APIRouter, Cookie, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from app.auth import (
-    SESSION_COOKIE,
-    end_web_session,
-    find_usable_key,
-    refuse_other_sites,
-    start_web_session,
-)
+from app.auth import end_web_session, find_usable_key, refuse_other_sites, start_web_session
+from app.cookies import SESSION_COOKIE
 from app.db.models import ApiKey, Role, WebSession
 from app.db.queries import find_dataset, find_job
 from app.db.session import transaction

@@ -8,15 +8,15 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Cookie, Request
-from sqlalchemy.orm import Session
 from starlette.responses import RedirectResponse, Response
 
 from app.api.dependencies import Transaction
 from app.api.studies import StudyId, find_study
-from app.auth import RATER_COOKIE, SESSION_COOKIE, start_web_session
-from app.db.models import Annotator, ApiKey, Job, Role, WebSession
+from app.auth import find_logged_in, start_web_session
+from app.cookies import RATER_COOKIE, SESSION_COOKIE
+from app.db.models import Annotator, ApiKey, Job, Role
 from app.errors import Problem
-from app.keys import hash_secret
+from app.keys import hash_secret, is_usable
 from app.settings import get_settings
 from app.studies.results import progress, results, study_warnings, subset_sizes
 from app.studies.statistics import Outcome
@@ -34,7 +34,7 @@ def open_link(token: str, request: Request, session: Transaction) -> Response:
     row = session.execute(
         sa.select(Annotator.study_id, ApiKey)
         .join(ApiKey, ApiKey.id == Annotator.key_id)
-        .where(Annotator.link_hash == hash_secret(token), _usable())
+        .where(Annotator.link_hash == hash_secret(token), is_usable())
     ).one_or_none()
     if row is None:
         return _refused(404, "This link does not work", "Ask the person who sent it for a new one.")
@@ -54,7 +54,7 @@ def open_link(token: str, request: Request, session: Transaction) -> Response:
 @router.get("/annotate")
 def go_on(session: Transaction, cookie: RaterCookie = None) -> Response:
     """The rater's page again, after a reload."""
-    key = _key_of_session(session, cookie)
+    key = find_logged_in(session, cookie) if cookie else None
     annotator = session.scalar(sa.select(Annotator).where(Annotator.key_id == key.id)) if key else None
     if annotator is None:
         return _refused(401, "You are not logged in", "Open your personal link again; your votes are kept.")
@@ -63,18 +63,6 @@ def go_on(session: Transaction, cookie: RaterCookie = None) -> Response:
 
 def _refused(status: int, title: str, advice: str) -> Response:
     return render("annotate_refused.html", status=status, title=title, advice=advice)
-
-
-def _key_of_session(session: Session, cookie: str | None) -> ApiKey | None:
-    if cookie is None:
-        return None
-    live = (WebSession.hash == hash_secret(cookie)) & (WebSession.expires_at > sa.func.now())
-    return session.scalar(sa.select(ApiKey).join(WebSession).where(live, _usable()))
-
-
-def _usable() -> sa.ColumnElement[bool]:
-    in_future = ApiKey.expires_at.is_(None) | (ApiKey.expires_at > sa.func.now())
-    return ApiKey.revoked_at.is_(None) & in_future
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +86,7 @@ class Bar:
 @router.get("/studies/{study_id}/view")
 def view_study(study_id: StudyId, session: Transaction, cookie: SessionCookie = None) -> Response:
     """Progress, bars of win, tie and lose with their table, and the form that invites raters."""
-    key = _key_of_session(session, cookie)
+    key = find_logged_in(session, cookie) if cookie else None
     if key is not None and key.role is Role.VIEWER:
         raise Problem(
             403,

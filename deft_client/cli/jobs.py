@@ -16,6 +16,7 @@ from deft_client.models import Job
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: grade, align, reward_model, evaluate.")
 SpecFile = Annotated[Path, typer.Argument(help="The job's spec, YAML or JSON.")]
+Reuse = Annotated[bool, typer.Option(help="Use stages that ran before.")]
 
 
 @app.command()
@@ -23,7 +24,7 @@ def create(
     context: typer.Context,
     spec: SpecFile,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended.")] = False,
-    reuse: Annotated[bool, typer.Option(help="Use stages that ran before.")] = True,
+    reuse: Reuse = True,
     as_json: Json = False,
 ) -> None:
     """Send a job."""
@@ -33,10 +34,10 @@ def create(
 
 
 @app.command()
-def estimate(context: typer.Context, spec: SpecFile, as_json: Json = False) -> None:
+def estimate(context: typer.Context, spec: SpecFile, reuse: Reuse = True, as_json: Json = False) -> None:
     """Validate a job and estimate steps, tokens, memory and time, without creating it."""
     with client_of(context) as client:
-        show_estimate(client.jobs.estimate(_read_spec(spec)), as_json)
+        show_estimate(client.jobs.estimate(_read_spec(spec), reuse=reuse), as_json)
 
 
 @app.command("list")

@@ -35,7 +35,7 @@ def create(
 def list_(context: typer.Context, as_json: Json = False) -> None:
     """Studies, newest first."""
     with client_of(context) as client:
-        show_list(client.studies.list().data, ("id", "name", "a", "b"), as_json)
+        show_list(client.studies.list().data, ("id", "name", "status", "a", "b"), as_json)
 
 
 @app.command("show")
@@ -56,6 +56,35 @@ def annotator(
     """Add a rater; the personal link is shown once."""
     with client_of(context) as client:
         show(client.studies.add_annotator(study_id, name=name, subsets=subset), as_json)
+
+
+@app.command()
+def annotators(context: typer.Context, study_id: str, as_json: Json = False) -> None:
+    """The raters of a study, and how far they are."""
+    with client_of(context) as client:
+        found = client.studies.annotators(study_id)
+    show_list(found, ("id", "name", "subsets", "revoked", "done", "total"), as_json)
+
+
+@app.command()
+def renew_link(context: typer.Context, study_id: str, annotator_id: str, as_json: Json = False) -> None:
+    """Give a rater a new personal link, shown once; the old one ends, votes stay."""
+    with client_of(context) as client:
+        show(client.studies.renew_link(study_id, annotator_id), as_json)
+
+
+@app.command()
+def revoke_annotator(context: typer.Context, study_id: str, annotator_id: str, as_json: Json = False) -> None:
+    """End a rater's access for good; votes stay."""
+    with client_of(context) as client:
+        show(client.studies.revoke_annotator(study_id, annotator_id), as_json)
+
+
+@app.command()
+def unblind(context: typer.Context, study_id: str, as_json: Json = False) -> None:
+    """Close a study for good: no vote is taken or undone after this."""
+    with client_of(context) as client:
+        show(client.studies.unblind(study_id), as_json)
 
 
 @app.command()

@@ -12,7 +12,8 @@ from fastapi.testclient import TestClient
 from playwright.sync_api import Page, Route, expect
 from scipy.stats import binomtest
 
-from app.auth import SESSION_COOKIE, find_usable_key, start_web_session
+from app.auth import find_usable_key, start_web_session
+from app.cookies import SESSION_COOKIE
 from app.db.models import Role
 from app.db.session import transaction
 from app.main import create_app

@@ -23,7 +23,8 @@ from tests.whole_service import JOB_SECONDS, WholeService
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # the whole of a job runs meanwhile
 
 ATTACK = "<img src=x onerror=alert(1)>"
-ROWS, STEPS, EVALUATED = 40, 100, 6
+ROWS, STEPS, EVALUATED = 40, 100, 8
+OPEN, FIRST = 2, 6  # of the generations
 BROKEN_LINE = 3
 MILLISECONDS = 1000
 PLOTLY_STYLE = re.compile(r"error: (Applying|Refused to apply) inline style .*style-src", re.S)
@@ -174,7 +175,7 @@ def test_a_finished_job_shows_what_it_made(
     assert dataset.subsets is not None
     assert job.result is not None
     expect(page.get_by_role("heading", level=1)).to_have_text(ATTACK)
-    expect(page.locator("#generation-list dl")).to_have_count(EVALUATED)
+    expect(page.locator("#generation-list dl")).to_have_count(FIRST)
     assert page.locator("#stages .status").all_inner_texts() == ["succeeded"] * len(job.stages)
 
     header = page.locator("#results-table th").all_inner_texts()
@@ -214,6 +215,29 @@ def test_a_finished_job_shows_what_it_made(
     assert Path(download.value.path()).read_bytes()[:4] == b"PAR1"
     assert page.locator("img").count() == 0
     assert_quiet(watched, whole_service, charts=20)
+
+
+def test_generations_are_folded_and_unfold_by_keyboard(
+    log_in: Callable[..., tuple[Watched, Page]], job: Job
+) -> None:
+    _, page = log_in(f"/jobs/{job.id}/dashboard")
+    rows = page.locator("#generation-list details")
+    expect(rows).to_have_count(FIRST)
+    assert rows.evaluate_all("all => all.map(row => row.open)") == [True] * OPEN + [False] * (FIRST - OPEN)
+    for row in rows.all()[OPEN:]:
+        expect(row.locator("dl")).not_to_be_visible()
+        box = row.bounding_box()
+        assert box is not None
+        assert box["height"] < 40  # one line, however long the prompt is
+    rows.nth(OPEN).locator("summary").press("Enter")
+    expect(rows.nth(OPEN).locator("dl")).to_be_visible()
+    more = page.get_by_role("button", name="More generations")
+    more.press("Enter")
+    expect(rows).to_have_count(EVALUATED)
+    expect(rows.nth(FIRST).locator("summary")).to_be_focused()
+    expect(more).not_to_be_visible()
+    page.keyboard.press("Enter")
+    expect(rows.nth(FIRST).locator("dl")).to_be_visible()
 
 
 def test_a_dataset_s_rows_by_subset_and_level(

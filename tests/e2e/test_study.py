@@ -53,3 +53,11 @@ def test_a_study_counts_what_was_voted(whole_service: WholeService, aligned: Job
     for outcome in ("win", "lose"):  # which side is whose cannot be told where both answers are the same
         assert voted[outcome] <= total[outcome]["count"] <= voted[outcome] + voted["same"]
     assert total["win"]["count"] + total["lose"]["count"] + total["tie"]["count"] == total["n"]
+
+    (listed,) = studies.annotators(study.id)
+    assert (listed.id, listed.done, listed.total, listed.revoked) == (rater.id, total["n"], total["n"], False)
+    assert studies.renew_link(study.id, rater.id).link not in (None, rater.link)
+    assert studies.revoke_annotator(study.id, rater.id).revoked
+    closed = studies.unblind(study.id)
+    assert (closed.status, closed.unblinded_at is None) == ("closed", False)
+    assert studies.results(study.id)["total"] == total

@@ -18,7 +18,7 @@ const CURVES = [
   ["Gradient norm", ["grad_norm"]],
   ["Tokens per second", ["tokens_per_second"]],
 ];
-const GENERATIONS = 12;
+const GENERATIONS = { open: 2, first: 6, more: 12 };
 const GENERATION_BYTES = 200_000;
 const places = new Map();
 const loaded = new Set();
@@ -141,15 +141,29 @@ async function showTokens() {
   }
 }
 
+/** A sample's answer, folded unless it is to be open; what it is about stands in the line that unfolds it. */
+function generation(row, open) {
+  const [about] = row.prompt.at(-1).content.trim().split("\n");
+  return element("details", { class: "generation", open: open ? "" : null },
+    element("summary", {}, `${row.subset}: ${about}`),
+    pair([[row.subset, turns(row.prompt)], ["answer", row.response], ["reference", row.reference]]));
+}
+
 async function showGenerations() {
   const [body, cut] = await text("generations.jsonl", GENERATION_BYTES);
   const lines = body.split("\n").filter(Boolean);
   if (cut && !body.endsWith("\n")) lines.pop();
+  const button = $("more-generations");
+  const add = (count) => {
+    const open = GENERATIONS.open - $("generation-list").childElementCount;
+    const added = lines.splice(0, count).map((line, position) => generation(JSON.parse(line), position < open));
+    $("generation-list").append(...added);
+    button.hidden = !lines.length;
+    return added;
+  };
+  button.addEventListener("click", () => add(GENERATIONS.more)[0].firstElementChild.focus());
+  add(GENERATIONS.first);
   $("generations").hidden = false;
-  $("generation-list").replaceChildren(...lines.slice(0, GENERATIONS).map((line) => {
-    const row = JSON.parse(line);
-    return pair([[row.subset, turns(row.prompt)], ["answer", row.response], ["reference", row.reference]]);
-  }));
 }
 
 const SHOWN = { "grading.json": showGrading, "qdiff_tokens.json": showTokens, "generations.jsonl": showGenerations };

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.auth import SESSION_COOKIE, end_web_session, find_usable_key, start_web_session
+from app.auth import end_web_session, find_usable_key, start_web_session
+from app.cookies import SESSION_COOKIE
 from app.db.models import ApiKey, AuditEntry, Role
 from app.db.session import transaction
 from app.keys import create_key
@@ -100,6 +101,20 @@ def test_a_revoked_key_ends_at_once_and_leaves_a_trace(api: Api) -> None:
         actions = session.scalars(sa.select(AuditEntry.action).where(AuditEntry.target == made["id"])).all()
     assert sorted(actions) == ["key.create", "key.revoke"]
     assert api.http.delete("/keys/key_none", headers=api.admin).status_code == 404
+
+
+def test_the_audit_log_names_who_and_the_request(api: Api) -> None:
+    asked = {"name": "ci", "role": "viewer"}
+    given = api.http.post("/keys", headers={**api.admin, "X-Request-Id": "by-hand.7"}, json=asked)
+    made = api.http.post("/keys", headers=api.admin, json=asked)
+    with transaction() as session:
+        actor = find_usable_key(session, api.admin["Authorization"].removeprefix("Bearer "))
+        entries = {
+            entry.target: (entry.actor, entry.request_id) for entry in session.scalars(sa.select(AuditEntry))
+        }
+    assert actor is not None
+    assert entries[given.json()["id"]] == (actor.id, "by-hand.7")
+    assert entries[made.json()["id"]] == (actor.id, made.headers["x-request-id"])
 
 
 def test_the_last_admin_key_stays(api: Api) -> None:

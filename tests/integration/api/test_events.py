@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from app.api import events
+from app.auth import end_web_session, start_web_session
+from app.cookies import SESSION_COOKIE
 from app.db.events import append_event
+from app.db.models import ApiKey
 from app.db.session import transaction
 from tests.api_world import Api
 
@@ -89,6 +92,39 @@ def test_a_stream_resumes_after_any_event_and_then_says_there_is_no_more(api: Ap
     for beyond in (str(len(everything)), "9" * 40):
         assert stream(api, job["id"], last=beyond)[0] == 204  # an EventSource does not connect again
     assert stream(api, job["id"], last="nonsense")[1] == everything
+
+
+@pytest.mark.parametrize("access", ["key", "session"])
+def test_a_stream_ends_with_the_access_of_who_reads_it(api: Api, access: str) -> None:
+    job = api.grade_job(api.dataset()["id"])
+    made = api.http.post("/keys", headers=api.admin, json={"name": "gone", "role": "viewer"}).json()
+    reader = {"Authorization": f"Bearer {made['key']}"}
+    if access == "session":
+        with transaction() as session:
+            key = session.get_one(ApiKey, made["id"])
+            reader = {"Cookie": f"{SESSION_COOKIE}={start_web_session(session, key)}"}
+    left = threading.Event()
+
+    def end_access_then_after_a_while_the_job() -> None:
+        if access == "key":
+            api.http.delete(f"/keys/{made['id']}", headers=api.admin)
+        else:
+            with transaction() as session:
+                end_web_session(session, reader["Cookie"].partition("=")[2])
+        if not left.wait(5.0):
+            api.post(f"/jobs/{job['id']}/cancel")
+
+    other = threading.Thread(target=end_access_then_after_a_while_the_job)
+    path, asked = f"/jobs/{job['id']}/events", {**reader, "Accept": "text/event-stream"}
+    assert api.http.get(path, headers=reader).status_code == 200
+    with api.http.stream("GET", path, headers=asked) as answer:
+        other.start()
+        text = "".join(answer.iter_text())
+    left.set()
+    other.join()
+    assert answer.status_code == 200
+    assert "cancelled" not in text
+    assert api.http.get(path, headers=reader).status_code == 401
 
 
 def test_long_streams_are_read_in_batches(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,24 @@ def test_thinning_keeps_peaks_ends_and_nan(api: Api, job: dict[str, Any]) -> Non
             assert value in ("NaN", "Infinity") or value == values[step - 1]
 
 
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [  # by max_points 1, 2, ...: the steps that stay
+        ([2.0, 9.0, 5.0, 1.0, 4.0, 3.0, 3.0], [[7], [2, 4], [2, 4, 7], [1, 2, 4, 7]]),
+        ([2.0, 9.0, math.nan, 1.0, 4.0, math.nan, 3.0], [[7], [2, 4], [2, 3, 4], [2, 3, 4, 7]]),
+        ([math.nan] * 7, [[7], [1], [1], [1, 7], [1, 7]]),
+    ],
+)  # fmt: skip
+def test_few_points_are_the_extremes_first(
+    api: Api, job: dict[str, Any], values: list[float], kept: list[list[int]]
+) -> None:
+    insert(stage_run_of(job, "train"), "loss", values)
+    for max_points, steps in enumerate(kept, start=1):
+        found = series(api, job, name="loss", max_points=max_points)["loss"]
+        assert ([point[0] for point in found["points"]], found["n"]) == (steps, 7), max_points
+    assert api.get(f"/jobs/{job['id']}/metrics", params={"max_points": 0}).status_code == 422
+
+
 def test_each_bucket_keeps_its_minimum_and_maximum(api: Api, job: dict[str, Any]) -> None:
     values = np.random.default_rng(7).normal(size=4000)
     insert(stage_run_of(job, "train"), "loss", values.tolist())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
+from app.cookies import RATER_COOKIE
 from app.main import create_app
 from app.web import pages
 from tests.api_world import Api
@@ -45,6 +46,19 @@ def test_an_address_with_nothing_and_one_that_is_no_text(api: Api) -> None:
     assert "<h1>The request is not valid</h1>" in api.http.get("/studies/%00/view", headers=BROWSER).text
     wrong_method = api.http.post("/login/", headers=BROWSER)
     assert wrong_method.status_code == 404
+
+
+def test_only_who_is_logged_in_sees_the_researcher_s_frame(logged_in: TestClient) -> None:
+    framed = ['<header class="site">', "Log out", 'href="/#datasets"']
+    page = logged_in.get("/nothing-here", headers=BROWSER).text
+    assert [text in page for text in framed] == [True] * 3
+    logged_in.cookies.clear()
+    logged_in.cookies.set(RATER_COOKIE, "somebody's")
+    for path in ("/nothing-here", "/annotate/x/y", "/studies/%00/view"):
+        page = logged_in.get(path, headers=BROWSER).text
+        assert "<h1>" in page
+        assert [text in page for text in framed] == [False] * 3, path
+        assert '<a href="/login">' in page
 
 
 def test_a_refusal_is_a_page(api: Api) -> None:

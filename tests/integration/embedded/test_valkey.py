@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,42 @@ def test_its_process_comes_back_on_the_same_port(home: Path) -> None:
 def test_a_second_one_on_the_same_folder_is_refused(home: Path) -> None:
     with EmbeddedValkey(home / "valkey"), pytest.raises(EmbeddedError, match="used by another process"):
         EmbeddedValkey(home / "valkey").start()
+
+
+DIES_AT_A_FILE_OPERATION = """
+import os, sys
+from pathlib import Path
+from app.embedded.valkey import EmbeddedValkey
+
+left = int(sys.argv[2])
+
+def die(event, arguments):
+    global left
+    if event in ("open", "os.rename"):
+        left -= 1
+        if left < 0:
+            os._exit(9)
+
+server = EmbeddedValkey(Path(sys.argv[1]))
+sys.addaudithook(die)
+server.url
+"""
+
+
+def test_a_kill_at_any_moment_leaves_a_whole_password_or_none(tmp_path: Path) -> None:
+    for operations in range(10):
+        folder = tmp_path / str(operations)
+        folder.mkdir()
+        command = [sys.executable, "-c", DIES_AT_A_FILE_OPERATION, str(folder), str(operations)]
+        ended = subprocess.run(command, check=False)
+        password = folder / "password"
+        assert not password.exists() or len(password.read_text()) >= 32, f"after {operations} operations"
+        if ended.returncode == 0:
+            break
+    assert (ended.returncode, password.stat().st_mode & 0o777) == (0, 0o600)
+    assert operations > 1  # it was killed on the way
+
+
+def test_an_empty_password_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "password").touch()
+    assert ":@" not in EmbeddedValkey(tmp_path).url

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from app.auth import RATER_COOKIE
+from app.cookies import RATER_COOKIE
 from app.db.models import AuditEntry
 from app.db.session import transaction
 from tests.study_world import Rater, Service

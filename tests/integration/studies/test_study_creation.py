@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from app.auth import RATER_COOKIE, SESSION_COOKIE, find_usable_key, start_web_session
+from app.auth import find_usable_key, start_web_session
+from app.cookies import RATER_COOKIE, SESSION_COOKIE
 from app.db.models import Annotator, ApiKey, AuditEntry, JobStatus, StudyItem
 from app.db.session import transaction
 from app.studies.sampling import choose
@@ -159,7 +160,12 @@ def test_unblinding_closes_the_study_once_and_is_on_the_audit_log(service: Servi
         actions = session.scalars(
             select(AuditEntry.action).where(AuditEntry.target == study["id"]).order_by(AuditEntry.id)
         ).all()
+        requests = session.scalars(
+            select(AuditEntry.request_id).where(AuditEntry.target == study["id"])
+        ).all()
     assert actions == ["study.create", "study.invite", "study.unblind"]
+    assert first.headers["x-request-id"] in requests
+    assert None not in requests
 
 
 def test_roles(service: Service) -> None:

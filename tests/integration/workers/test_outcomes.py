@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from app.db.models import Artifact, Attempt
 from app.db.session import transaction
@@ -16,6 +17,7 @@ from app.settings import get_settings
 from app.store import get_store
 from deft_engine.canonical import sha256_hex
 from deft_engine.events import EventWriter
+from deft_engine.store import LocalStore
 from tests.orchestration_world import DEFECT, align, events, job, move, run, runs, statuses, submit
 from workers import run_stage
 from workers.run_folder import RunFolder
@@ -148,6 +150,38 @@ def test_silence_on_a_full_disk_is_not_tried_again(
     error = job(job_id).error
     assert error is not None
     assert (error["code"], error["retryable"]) == ("disk_full", False)
+
+
+class FullStore(LocalStore):
+    """A store on a full disk."""
+
+    def put(self, path: Path, sha256: str | None = None) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path), None, "/artifacts/ab")
+
+
+def test_a_full_store_is_one_line_with_the_place_and_what_to_do(
+    play: Play, job_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_stage, "get_store", lambda: FullStore(get_settings().store_root))
+    with capture_logs() as lines:
+        play(Script(0, succeed_in))
+    (line,) = (line for line in lines if line["event"] == "attempt_failed")
+    assert "exc_info" not in line
+    assert (line["log_level"], line["where"]) == ("error", "/artifacts/ab")
+    assert "No space left on device" in line["error"]
+    assert "free some space" in line["hint"]
+    assert (last_attempt(job_id).error or {})["code"] == "disk_full"
+
+
+def test_a_defect_leaves_its_traceback(play: Play, job_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(RunFolder, "store_outputs", broken)
+    with capture_logs() as lines:
+        play(Script(0, succeed_in))
+    (line,) = (line for line in lines if line["event"] == "attempt_failed")
+    assert line["exc_info"]
 
 
 def test_an_engine_that_somebody_interrupted_is_started_again(play: Play, job_id: str) -> None:

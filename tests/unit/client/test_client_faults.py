@@ -1,4 +1,4 @@
-"""The clients against a server that misbehaves: a real HTTP server that plays scripted answers."""
+"""The clients against a server that misbehaves."""
 
 from __future__ import annotations
 
@@ -6,98 +6,22 @@ import asyncio
 import hashlib
 import inspect
 import json
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import stamina
 
 from deft_client import AsyncDeftClient, DeftClient
-from deft_client.aio import Datasets as AsyncDatasets
-from deft_client.aio import Jobs as AsyncJobs
-from deft_client.aio import Keys as AsyncKeys
-from deft_client.aio import Studies as AsyncStudies
-from deft_client.client import Datasets, Jobs, Keys, Studies
+from deft_client.aio_resources import Datasets as AsyncDatasets
+from deft_client.aio_resources import Jobs as AsyncJobs
+from deft_client.aio_resources import Keys as AsyncKeys
+from deft_client.aio_study_resources import Studies as AsyncStudies
 from deft_client.errors import APIError, Conflict, ConnectionFailed, DownloadCorrupted, Invalid, JobFailed
-
-JOB = {"id": "job_1", "kind": "align", "name": "n", "spec": {}, "created_at": "2026-01-01T00:00:00Z"}
-
-
-@dataclass
-class Script:
-    """Answers in turn; each is called with the handler and writes what it likes."""
-
-    answers: list[Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=list)
-    requests: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
-    url: str = ""
-
-
-@pytest.fixture
-def script() -> Iterator[Script]:
-    played = Script()
-
-    class Handler(BaseHTTPRequestHandler):
-        def handle_any(self) -> None:
-            length = int(self.headers.get("Content-Length", 0))
-            body = self.rfile.read(length)
-            played.requests.append((self.command, self.path, dict(self.headers), body))
-            played.answers.pop(0)(self)
-
-        do_GET = do_POST = do_DELETE = handle_any
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    played.url = f"http://127.0.0.1:{server.server_port}"
-    with stamina_without_waiting():
-        yield played
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def stamina_without_waiting() -> Any:
-    """Retries happen at once; their number stays the client's."""
-    return stamina.set_testing(True, attempts=6, cap=True)
-
-
-def answer(status: int, body: Any, headers: dict[str, str] | None = None) -> Callable[..., None]:
-    def write(handler: BaseHTTPRequestHandler) -> None:
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        handler.send_response(status)
-        for name, value in (headers or {}).items():
-            handler.send_header(name, value)
-        handler.send_header("Content-Length", str(len(data)))
-        handler.end_headers()
-        handler.wfile.write(data)
-
-    return write
-
-
-def cut(body: bytes, announced: int, headers: dict[str, str] | None = None) -> Callable[..., None]:
-    """Promises more bytes than it sends."""
-
-    def write(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(200)
-        for name, value in (headers or {}).items():
-            handler.send_header(name, value)
-        handler.send_header("Content-Length", str(announced))
-        handler.end_headers()
-        handler.wfile.write(body)
-        handler.close_connection = True
-
-    return write
-
-
-def drop(handler: BaseHTTPRequestHandler) -> None:
-    handler.close_connection = True
+from deft_client.resources import Datasets, Jobs, Keys
+from deft_client.study_resources import Studies
+from tests.unit.client.scripted import JOB, Script, answer, cut, drop, stamina_without_waiting
 
 
 def test_a_retried_create_carries_the_same_idempotency_key(script: Script) -> None:
@@ -165,6 +89,27 @@ def test_a_download_with_other_bytes_is_refused(script: Script, tmp_path: Path) 
     assert list((tmp_path / "m").iterdir()) == []
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_any_name_of_an_artifact_can_be_asked_for(script: Script, tmp_path: Path, asynchronous: bool) -> None:
+    name = "model/50% #1?\u00fc.bin"
+    script.answers = [
+        answer(200, {"data": [{**LISTING["data"][0], "name": name}]}),
+        answer(200, CONTENT, ETAG),
+    ]
+
+    async def use() -> None:
+        async with AsyncDeftClient(script.url) as client:
+            await client.jobs.download("job_1", name, tmp_path / "w.bin")
+
+    if asynchronous:
+        asyncio.run(use())
+    else:
+        with DeftClient(script.url) as client:
+            client.jobs.download("job_1", name, tmp_path / "w.bin")
+    assert script.requests[-1][1] == "/jobs/job_1/artifacts/model/50%25%20%231%3F%C3%BC.bin"
+    assert (tmp_path / "w.bin").read_bytes() == CONTENT
+
+
 def test_an_artifact_name_cannot_leave_the_folder(script: Script, tmp_path: Path) -> None:
     listing = {"data": [{"name": "model/../../evil", "sha256": SHA256, "size": 1}]}
     script.answers = [answer(200, listing)]
@@ -191,6 +136,36 @@ def test_events_across_a_broken_connection_come_once_each(script: Script) -> Non
         seen = [event.seq for event in client.jobs.events("job_1")]
     assert seen == [1, 2, 3, 4]
     assert script.requests[-1][2]["Last-Event-ID"] == "2"
+
+
+def page_of_events(first: int, last: int, *, has_more: bool) -> dict[str, Any]:
+    time = "2026-01-01T00:00:00Z"
+    events = [{"seq": seq, "type": "log", "time": time, "data": {}} for seq in range(first, last + 1)]
+    return {"data": events, "has_more": has_more}
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_an_ended_job_has_left_is_read_page_by_page(script: Script, asynchronous: bool) -> None:
+    script.answers = [
+        answer(200, sse((1, "log", {}))),
+        answer(200, {**JOB, "status": "succeeded"}),
+        answer(200, page_of_events(2, 21, has_more=True)),
+        answer(200, page_of_events(22, 41, has_more=True)),
+        answer(200, page_of_events(42, 45, has_more=False)),
+    ]
+
+    async def use() -> list[int]:
+        async with AsyncDeftClient(script.url) as client:
+            return [event.seq async for event in client.jobs.events("job_1")]
+
+    if asynchronous:
+        seen = asyncio.run(use())
+    else:
+        with DeftClient(script.url) as client:
+            seen = [event.seq for event in client.jobs.events("job_1")]
+    assert seen == list(range(1, 46))
+    asked = [parse_qs(urlsplit(path).query)["after"] for _, path, _, _ in script.requests[2:]]
+    assert asked == [["1"], ["21"], ["41"]]
 
 
 def test_wait_reports_progress_and_raises_for_a_failed_job(script: Script) -> None:

@@ -1,5 +1,6 @@
 import fcntl
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 from deft_client.demo_data import write_jsonl
 from deft_engine import stage_process
 from deft_engine.events import read_events
-from deft_engine.local import run_job
+from deft_engine.local import LocalResolver, run_job
+from deft_engine.plan import plan_job
 from deft_engine.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED, StageRequest, StopRequest
+from deft_engine.spec_file import read_job
 from deft_engine.stages import ImportSpec
 
 GRADE = "kind: grade\ndataset: {data}\nmodel: {{base: tiny}}\ndeft: {{a: 20, grader: {{name: scores}}}}\n"
@@ -90,6 +93,46 @@ def test_every_fault_is_in_the_json(spec: Path, tmp_path: Path, capsys: pytest.C
 def test_a_missing_spec_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_job(tmp_path / "none.yaml", tmp_path / "out", StopRequest(), as_json=False) == EXIT_FAILED
     assert "none.yaml cannot be read: No such file" in capsys.readouterr().err
+
+
+def test_a_dataset_s_path_may_be_long(spec: Path, data: Path, tmp_path: Path) -> None:
+    folder = tmp_path.joinpath(*["a folder with quite a long name"] * 12)
+    folder.mkdir(parents=True)
+    there = folder / "demo.jsonl"
+    there.symlink_to(data)
+    assert len(str(there)) > 300
+    spec.write_text(GRADE.format(data=there))
+    plan = plan_job(read_job(spec), LocalResolver())
+    assert f"path:{there}" in [source.uri for source in plan.stages[0].inputs.values()]  # type: ignore[union-attr]
+
+
+def test_a_name_too_long_for_a_file_is_told(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec.write_text(GRADE.format(data="x" * 300))
+    assert run_job(spec, tmp_path / "out", StopRequest(), as_json=False) == EXIT_FAILED
+    assert "there is no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("faults", [1, 500])  # less and more than a buffer of output
+def test_a_reader_that_leaves_ends_it_silently(faults: int, spec: Path, tmp_path: Path) -> None:
+    spec.write_text("kind: grade\ndataset: x\n" + "".join(f"field{n}: 1\n" for n in range(faults)))
+    command = [
+        sys.executable,
+        "-m",
+        "deft_engine",
+        "run",
+        str(spec),
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE
 
 
 def test_an_error_of_a_stage_names_the_stage_and_its_log(

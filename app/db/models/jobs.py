@@ -1,60 +1,15 @@
-"""The tables. A row of ``stage_runs`` is the truth about a stage; a broker's message only rings its bell."""
+"""Datasets and jobs, the stage runs that they are made of, and what those leave."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    DateTime,
-    Enum,
-    ForeignKey,
-    Identity,
-    Index,
-    LargeBinary,
-    MetaData,
-    UniqueConstraint,
-    func,
-    text,
-)
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-Json = dict[str, Any]
-
-
-class Base(DeclarativeBase):
-    """Constraint names are stable, so that a migration can name them."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map: ClassVar = {
-        datetime: DateTime(timezone=True),
-        Json: JSONB(),
-        list[Any]: JSONB(),
-        bytes: LargeBinary(),
-    }
-
-
-def _enum(kind: type[StrEnum], name: str) -> Enum:
-    return Enum(
-        kind,
-        name=name,
-        native_enum=False,
-        create_constraint=True,
-        length=20,
-        values_callable=lambda members: [member.value for member in members],
-    )
+from app.db.models.base import Base, Json, text_enum
 
 
 class DatasetStatus(StrEnum):
@@ -98,19 +53,6 @@ class AttemptStatus(StrEnum):
     LOST = "lost"  # the lease ran out
 
 
-class Role(StrEnum):
-    ADMIN = "admin"
-    RESEARCHER = "researcher"
-    ANNOTATOR = "annotator"
-    VIEWER = "viewer"
-
-
-class Choice(StrEnum):
-    LEFT = "left"
-    TIE = "tie"
-    RIGHT = "right"
-
-
 class Dataset(Base):
     """An upload, and the stage run that reads it."""
 
@@ -118,7 +60,7 @@ class Dataset(Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
-    status: Mapped[DatasetStatus] = mapped_column(_enum(DatasetStatus, "status"))
+    status: Mapped[DatasetStatus] = mapped_column(text_enum(DatasetStatus, "status"))
     sha256: Mapped[str]  # of the upload as sent
     size: Mapped[int] = mapped_column(BigInteger)
     requested_format: Mapped[str]
@@ -155,7 +97,7 @@ class StageRun(Base):
     fingerprint: Mapped[str] = mapped_column(index=True)
     reusable: Mapped[bool] = mapped_column(default=True)  # False: made by ?reuse=false, for its own job alone
     spec: Mapped[Json]
-    status: Mapped[StageStatus] = mapped_column(_enum(StageStatus, "status"))
+    status: Mapped[StageStatus] = mapped_column(text_enum(StageStatus, "status"))
     attempt: Mapped[int] = mapped_column(default=0)  # number of the newest claim; every write carries it
     max_attempts: Mapped[int]
     lease_until: Mapped[datetime | None]  # by the database's clock
@@ -204,7 +146,7 @@ class Job(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]
     name: Mapped[str]
-    status: Mapped[JobStatus] = mapped_column(_enum(JobStatus, "status"))
+    status: Mapped[JobStatus] = mapped_column(text_enum(JobStatus, "status"))
     spec: Mapped[Json]
     warnings: Mapped[list[Any]]
     error: Mapped[Json | None]
@@ -256,7 +198,7 @@ class Attempt(Base):
     )
     number: Mapped[int] = mapped_column(primary_key=True)
     worker: Mapped[str]
-    status: Mapped[AttemptStatus] = mapped_column(_enum(AttemptStatus, "status"))
+    status: Mapped[AttemptStatus] = mapped_column(text_enum(AttemptStatus, "status"))
     ingested_seq: Mapped[int] = mapped_column(BigInteger, default=0)  # last of the engine's events copied
     exit_code: Mapped[int | None]
     error: Mapped[Json | None]
@@ -312,146 +254,4 @@ class Artifact(Base):
     sha256: Mapped[str] = mapped_column(index=True)
     size: Mapped[int] = mapped_column(BigInteger)
     media_type: Mapped[str]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class ApiKey(Base):
-    """A key, as the SHA-256 of its 256 random bits; an annotator's key belongs to one study."""
-
-    __tablename__ = "api_keys"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    name: Mapped[str]
-    role: Mapped[Role] = mapped_column(_enum(Role, "role"))
-    hash: Mapped[str] = mapped_column(unique=True)
-    hint: Mapped[str]  # its last four characters, to tell keys apart
-    expires_at: Mapped[datetime | None]
-    revoked_at: Mapped[datetime | None]
-    last_used_at: Mapped[datetime | None]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class WebSession(Base):
-    """A login in a browser: the cookie's SHA-256."""
-
-    __tablename__ = "web_sessions"
-
-    hash: Mapped[str] = mapped_column(primary_key=True)
-    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"), index=True)
-    expires_at: Mapped[datetime]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class AuditEntry(Base):
-    """Who did what to keys and studies; only ever appended to."""
-
-    __tablename__ = "audit_log"
-
-    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
-    actor: Mapped[str | None]
-    action: Mapped[str]
-    target: Mapped[str]
-    detail: Mapped[Json]
-    request_id: Mapped[str | None]
-    time: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class IdempotencyKey(Base):
-    """The first answer to a POST with an Idempotency-Key, its body sealed (``app.idempotency``)."""
-
-    __tablename__ = "idempotency_keys"
-
-    key_id: Mapped[str] = mapped_column(primary_key=True)
-    key: Mapped[str] = mapped_column(primary_key=True)
-    request_hash: Mapped[str]
-    status: Mapped[int]
-    headers: Mapped[Json]
-    body: Mapped[bytes]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class Study(Base):
-    """A blind comparison of two jobs' generations on the same prompts."""
-
-    __tablename__ = "studies"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    name: Mapped[str]
-    a_job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
-    b_job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
-    per_subset: Mapped[int]
-    protocol: Mapped[str]
-    criteria: Mapped[str]
-    seed: Mapped[int] = mapped_column(BigInteger)
-    manifest_sha256: Mapped[str]  # of the frozen sample
-    unblinded_at: Mapped[datetime | None]
-    created_by: Mapped[str | None]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class StudyItem(Base):
-    """A frozen pair: one prompt and both systems' responses."""
-
-    __tablename__ = "study_items"
-    __table_args__ = (UniqueConstraint("study_id", "sample_id"),)
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    study_id: Mapped[str] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), index=True)
-    sample_id: Mapped[str]
-    subset: Mapped[str]
-    position: Mapped[int]
-    prompt: Mapped[list[Any]]
-    response_a: Mapped[str]
-    response_b: Mapped[str]
-
-
-class Annotator(Base):
-    """A rater of one study: the subsets they rate, their key and their personal link's SHA-256."""
-
-    __tablename__ = "annotators"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    study_id: Mapped[str] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), index=True)
-    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id"), unique=True)
-    link_hash: Mapped[str] = mapped_column(unique=True)
-    name: Mapped[str]
-    subsets: Mapped[list[Any]]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class Assignment(Base):
-    """A pair given to a rater, with the side on which each system stands."""
-
-    __tablename__ = "assignments"
-    __table_args__ = (UniqueConstraint("annotator_id", "item_id"),)
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    annotator_id: Mapped[str] = mapped_column(ForeignKey("annotators.id", ondelete="CASCADE"))
-    item_id: Mapped[str] = mapped_column(ForeignKey("study_items.id", ondelete="CASCADE"), index=True)
-    a_is_left: Mapped[bool]
-    lease_until: Mapped[datetime]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-    item: Mapped[StudyItem] = relationship()
-
-
-class Vote(Base):
-    """A rater's choice; an undone vote stays, marked."""
-
-    __tablename__ = "votes"
-    __table_args__ = (
-        Index(
-            "uq_votes_standing",
-            "assignment_id",
-            unique=True,
-            postgresql_where=text("undone_at IS NULL"),
-        ),
-    )
-
-    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
-    assignment_id: Mapped[str] = mapped_column(ForeignKey("assignments.id", ondelete="CASCADE"), index=True)
-    choice: Mapped[Choice] = mapped_column(_enum(Choice, "choice"))
-    comment: Mapped[str | None]
-    late: Mapped[bool]  # submitted after the lease
-    undone_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
