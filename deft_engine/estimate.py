@@ -2,8 +2,8 @@
 
 Tokens are counted as characters / 4; work as 2 FLOP per parameter and token forward and 4 backward; memory as
 weights, gradients and Adam's two moments in float32, and activations of 17 values per layer, token and hidden
-unit (Korthikanti et al. 2022). The figures are orders of magnitude, for a decision to start; each says how it
-was reached.
+unit (Korthikanti et al. 2022), or one and those of a single layer under gradient checkpointing. The figures
+are orders of magnitude, for a decision to start; each says how it was reached.
 """
 
 from __future__ import annotations
@@ -155,7 +155,8 @@ class Estimator:
         shape = self._shape(stage.inputs.get("model"))
         if shape is None:
             return StageCost(stage.stage, stage.fingerprint, samples, steps, round(tokens))
-        activations = training.batch_size * of_sample * shape.layers * shape.hidden * _ACTIVATIONS
+        kept = shape.layers + _ACTIVATIONS if training.gradient_checkpointing else shape.layers * _ACTIVATIONS
+        activations = training.batch_size * of_sample * kept * shape.hidden
         memory = _FLOAT_BYTES * (_TRAINED_COPIES * shape.parameters + activations)
         seconds = 6 * shape.parameters * tokens / FLOPS_PER_SECOND
         return StageCost(

@@ -7,6 +7,8 @@ response stands behind its own prompt and the model is called as transformers me
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Literal
 from weakref import WeakKeyDictionary
 
@@ -17,7 +19,8 @@ from transformers import PreTrainedModel
 from deft_engine.data.collate import RankedBatch, collate
 from deft_engine.data.tokenise import TokenisedSample
 from deft_engine.errors import DataError
-from deft_engine.packed_attention import CannotPack, PackedLayout, packed_attention
+from deft_engine.heads import output_head
+from deft_engine.packed_attention import CannotPack, PackedLayout, attends_packed, packed_attention
 
 Layout = Literal["packed", "padded"]
 
@@ -68,7 +71,7 @@ def batch_layout(core: PreTrainedModel, batch: RankedBatch) -> Layout:
     if window is not None and batch.longest > window:
         return "padded"
     if core.training and any(getattr(part, "gradient_checkpointing", False) for part in core.modules()):
-        return "padded"  # the backward pass would recompute the layers without the packed attention
+        return "packed" if attends_packed(core) else "padded"  # see ``gradient_checkpointing``
     return model_layout(core)
 
 
@@ -77,6 +80,31 @@ def model_layout(core: PreTrainedModel) -> Layout:
     if core not in _probed:
         _probed[core] = _probe(core)
     return _probed[core]
+
+
+@contextmanager
+def gradient_checkpointing(model: PreTrainedModel, longest: int) -> Iterator[None]:
+    """Within it, a model in training computes its layers again in the backward pass.
+
+    The layers are then run outside of the forward pass, so where batches may be packed the packed attention
+    stays on all the time.
+
+    Args:
+        model: A model or its LoRA wrapping.
+        longest: Tokens of the longest sequence that will come.
+    """
+    unwrap = getattr(model, "get_base_model", None)
+    core: PreTrainedModel = unwrap() if unwrap else model
+    window = getattr(core.config.get_text_config(), "sliding_window", None)
+    packable = model_layout(core) == "packed" and (window is None or longest <= window)
+    if core.get_output_embeddings() is not None:
+        output_head(core)  # its check runs the model as it is
+    core.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    try:
+        with packed_attention(core) if packable else nullcontext():
+            yield
+    finally:
+        core.gradient_checkpointing_disable()
 
 
 def _probe(core: PreTrainedModel) -> Layout:

@@ -56,6 +56,11 @@ def packed_attention(model: PreTrainedModel) -> Iterator[None]:
         model.config._attn_implementation = before
 
 
+def attends_packed(model: PreTrainedModel) -> bool:
+    """Whether ``model`` is within ``packed_attention``."""
+    return bool(model.config._attn_implementation == IMPLEMENTATION)
+
+
 def packed_attention_forward(
     module: nn.Module,
     query: Tensor,

@@ -102,6 +102,8 @@ class TrainingSpec(Spec):
     warmup_steps: int = Field(0, ge=0)
     weight_decay: float = Field(0.0, ge=0, le=10)
     max_grad_norm: float = Field(1.0, gt=0)
+    gradient_checkpointing: bool = False
+    """Compute each layer again in the backward pass: less memory, about a third more time."""
     batch_size: int = Field(8, ge=1, le=4096)
     """Samples (not responses) of one forward and backward pass."""
     gradient_accumulation: int = Field(1, ge=1, le=4096)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from deft_engine.checkpoints import Checkpoint, Checkpoints
 from deft_engine.errors import CheckpointMismatch, Interrupted, TrainingDiverged
+from deft_engine.hidden_states import gradient_checkpointing
 from deft_engine.losses.output import LossOutput
 from deft_engine.specs import TrainingSpec
 from deft_engine.training_data import BatchOrder, TrainingBatch, TrainingData
@@ -69,10 +71,16 @@ class Training:
         self.recorder.begin(len(self.data), self.resumed.step if self.resumed else 0)
         use_cache = self.model.config.use_cache
         trainer = _LossTrainer(self)
-        trainer.train(resume_from_checkpoint=str(self.resumed.folder) if self.resumed else None)
+        with self._checkpointing():
+            trainer.train(resume_from_checkpoint=str(self.resumed.folder) if self.resumed else None)
         self.model.config.use_cache = use_cache  # Trainer turns it off, and it would be saved so
         if trainer.state.global_step < trainer.order.total_steps:
             raise Interrupted(f"stopped on request after step {trainer.state.global_step}")
+
+    def _checkpointing(self) -> AbstractContextManager[None]:
+        if not self.spec.gradient_checkpointing:
+            return nullcontext()
+        return gradient_checkpointing(self.model, self.spec.max_length)
 
 
 class _LossTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed here

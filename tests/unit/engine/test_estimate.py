@@ -125,3 +125,14 @@ def test_what_is_not_known_is_null(tmp_path: Path) -> None:
     shape = model_shape(f"path:{tmp_path}")
     assert shape is not None
     assert shape.parameters == 80 + 2 * 8 * (32 + 48)
+
+
+def test_gradient_checkpointing_keeps_one_value_a_layer() -> None:
+    plain, again = (
+        costs(align(training={"batch_size": 4, "gradient_checkpointing": on}))["train"].memory_bytes
+        for on in (False, True)
+    )
+    assert plain is not None
+    assert again is not None
+    # Four samples of 200 tokens; tiny has 4 layers of 128 units: 4 x 17 values, or 4 and those of one layer.
+    assert plain - again == pytest.approx(4 * 4 * 200 * 128 * (4 * 17 - (4 + 17)))

@@ -12,17 +12,20 @@ import pytest
 import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
-from transformers import PreTrainedModel
+from transformers import AttentionInterface, PreTrainedModel
 
+from deft_engine import packed_attention
 from deft_engine.checkpoints import Checkpoints, RunIdentity
 from deft_engine.data.tokenise import tokenise
 from deft_engine.errors import TrainingDiverged
 from deft_engine.events import EventWriter, read_events
+from deft_engine.hidden_states import model_layout
+from deft_engine.logps import core_model
 from deft_engine.losses import SFT
 from deft_engine.losses.output import LossOutput
-from deft_engine.models import load_policy
+from deft_engine.models import add_lora, load_policy
 from deft_engine.run import StopRequest
-from deft_engine.specs import TrainingSpec
+from deft_engine.specs import LoraSpec, TrainingSpec
 from deft_engine.tokenizer import load_tokenizer
 from deft_engine.train_policy import PolicyObjective
 from deft_engine.training import Objective, Training
@@ -118,6 +121,39 @@ def test_accumulated_gradients_are_the_large_batch_s(tmp_path: Path) -> None:
     assert len(found[0]) == len(found[1]) == 3
     for whole, accumulated in zip(*found, strict=True):
         torch.testing.assert_close(whole, accumulated, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("lora", [None, LoraSpec(r=4, dropout=0.1)], ids=["full", "lora"])
+def test_gradient_checkpointing_runs_each_layer_again_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lora: LoraSpec | None
+) -> None:
+    attended: list[int] = []
+    forward = packed_attention.packed_attention_forward
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        attended.append(1)
+        return forward(*args, **kwargs)
+
+    AttentionInterface.register(packed_attention.IMPLEMENTATION, counted)
+    monkeypatch.setitem(AttentionInterface._global_mapping, packed_attention.IMPLEMENTATION, counted)
+    weights, calls = [], []
+    for again in (False, True):
+        spec = TrainingSpec(
+            batch_size=4, epochs=2, learning_rate=1e-3, max_length=128, gradient_checkpointing=again
+        )
+        model = load_policy("builtin:tiny", "float32")
+        torch.manual_seed(3)
+        if lora is not None:
+            model = add_lora(model, lora)
+        model_layout(core_model(model))  # the probe attends, too
+        attended.clear()
+        (tmp_path / str(again)).mkdir()
+        train(tmp_path / str(again), spec, SFT_OBJECTIVE, model)
+        calls.append(len(attended))
+        weights.append({name: p.detach() for name, p in model.named_parameters()})
+        assert core_model(model).config._attn_implementation != packed_attention.IMPLEMENTATION
+    assert calls[1] == 2 * calls[0] > 0
+    torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-6)
 
 
 def test_an_epoch_is_a_permutation_of_its_own() -> None:
