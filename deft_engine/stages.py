@@ -23,7 +23,7 @@ from deft_engine.types import Level
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 RankBy = Literal["auto", "annotation", "reward"]
-DatasetFormat = Literal["auto", "hh_rlhf", "pairwise", "ranked"]
+DatasetFormat = Literal["auto", "hh_rlhf", "pairwise", "ranked", "pro", "ultrafeedback", "sharegpt"]
 
 
 class Queue(StrEnum):

@@ -109,15 +109,21 @@ def as_list(value: Any, place: str) -> list[Any]:
     return value
 
 
+def as_object(value: Any, place: str, form: str) -> dict[str, Any]:
+    """An object of the form that is named, or an error that names the place."""
+    if not isinstance(value, dict):
+        raise RowError("wrong_type", f"{place} is {_name(value)}; write {form}")
+    return value
+
+
 def as_messages(value: Any, place: str) -> tuple[Message, ...]:
     """A list of ``{"role", "content"}`` objects; other keys of a message are not read."""
     return tuple(_message(item, f"{place}[{index}]") for index, item in enumerate(as_list(value, place)))
 
 
 def _message(value: Any, place: str) -> Message:
-    if not isinstance(value, dict):
-        raise RowError("wrong_type", f'{place} is {_name(value)}; write {{"role": ..., "content": ...}}')
-    role, content = value.get("role"), value.get("content")
+    message = as_object(value, place, '{"role": ..., "content": ...}')
+    role, content = message.get("role"), message.get("content")
     if role not in _ROLES:
         raise RowError("wrong_type", f"{place}.role is {_shown(role)}; it is one of {', '.join(_ROLES)}")
     return Message(cast(Role, role), as_text(content, f"{place}.content"))
@@ -130,7 +136,9 @@ def as_score(value: Any, place: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RowError("invalid_score", f"{place} is {_shown(value)}; write a finite number or null")
     if not -_LARGEST_SCORE <= value <= _LARGEST_SCORE:
-        raise RowError("invalid_score", f"{place} lies beyond ±{_LARGEST_SCORE:g}; write a finite number")
+        raise RowError(
+            "invalid_score", f"{place} lies beyond ±{_LARGEST_SCORE:g} or is NaN; write a finite number"
+        )
     return float(value)
 
 
