@@ -102,7 +102,7 @@ def _check_scores(
 ) -> None:
     """Grading by the file's scores needs them; what is known now is said now."""
     deft = spec.deft if isinstance(spec, AlignJob | GradeJob) else None
-    if deft is None or not isinstance(deft.grader, FileScores):
+    if deft is None or not isinstance(deft.grader.scorer(), FileScores):
         return
     dataset = datasets["/dataset"]
     if dataset.summary is None or dataset.summary["scored"] == dataset.summary["samples"]:
