@@ -161,6 +161,12 @@ def test_a_policy_is_no_reward_model_nor_the_other_way_round(
         (align(dataset, model={"base": reward}), "/model/base"),
         (align(dataset, model={"base": str(tmp_path)}), "/model/base"),
         (align(dataset, deft={"grader": grader}), "/deft/grader/model"),
+        (align(dataset, deft={"grader": {"name": "margin", "model": policy}}), "/deft/grader/model"),
+        (align(dataset, deft={"grader": {"name": "implicit", "policy": reward}}), "/deft/grader/policy"),
+        (
+            align(dataset, deft={"grader": {"name": "implicit", "policy": policy, "reference": reward}}),
+            "/deft/grader/reference",
+        ),
         (align(dataset, evaluation={"reward_model": "tiny"}), "/evaluation/reward_model"),
         ({"kind": "reward_model", "dataset": dataset, "model": {"base": reward}}, "/model/base"),
     ]
@@ -197,6 +203,19 @@ def test_grading_by_scores_that_are_not_there_is_refused_at_once(api: Api) -> No
     status, code, places, detail = refusal(api, align(dataset["id"], deft={}))
     assert (status, code, places) == (422, "no_scores", [("/deft/grader", "no_scores")])
     assert "reward_model" in detail
+    margin = align(dataset["id"], deft={"grader": {"name": "margin"}})
+    assert refusal(api, margin)[2] == [("/deft/grader", "no_scores")]
+    for grader in ({"name": "distribution"}, {"name": "length"}):
+        assert api.job(**align(dataset["id"], deft={"grader": grader}))["status"] == "queued"
+
+
+def test_a_grader_waits_for_the_policy_of_a_live_job(api: Api) -> None:
+    dataset = api.dataset()["id"]
+    policy = api.job(**align(dataset))
+    grader = {"name": "implicit", "policy": f"job:{policy['id']}"}
+    job = api.job(kind="grade", name="g", dataset=dataset, model={"base": "tiny"}, deft={"grader": grader})
+    assert [stage["name"] for stage in job["stages"]] == ["import", "distribution", "score", "grade"]
+    assert [stage["status"] for stage in job["stages"]][1:] == ["ready", "waiting", "waiting"]
 
 
 def test_equal_work_is_reused_unless_it_is_not_to_be(api: Api) -> None:
