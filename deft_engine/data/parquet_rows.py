@@ -31,6 +31,7 @@ COLUMNS = frozenset(
 )
 """What the formats read; other columns stay on the disk."""
 
+_BLOCK = 1 << 20
 _BATCH_BYTES = 32 << 20
 _BATCH_ROWS = 1_000
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError, RecursionError)
@@ -144,7 +145,7 @@ def _contents(batch: pa.RecordBatch, limit: int) -> Iterator[dict[str, Any] | Ro
 @contextmanager
 def _opened(file: BinaryIO) -> Iterator[pq.ParquetFile]:
     with _readable(lambda: "the footer"):
-        parquet = pq.ParquetFile(file, pre_buffer=False)
+        parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BLOCK)
     with parquet:
         yield parquet
 
@@ -173,7 +174,7 @@ def _first_line(error: BaseException) -> str:
 
 def _unpack(upload: UploadFile, spool: BinaryIO) -> None:
     try:
-        shutil.copyfileobj(upload.file, spool, 1 << 20)
+        shutil.copyfileobj(upload.file, spool, _BLOCK)
     except DAMAGE as error:
         raise damaged("row 1", error) from error
     spool.seek(0)

@@ -25,6 +25,7 @@ Conversation = tuple[tuple[Message, ...], tuple[Response, ...]]
 _ROLES = ("system", "user", "assistant")
 _LARGEST_SCORE = 1e100  # differences and squares of scores stay finite
 _LONGEST_NAME = 500
+_NAMES = {str: "a string", int: "a number", float: "a number", list: "a list", bytes: "binary data"}
 _decoder = msgspec.json.Decoder()
 
 
@@ -196,16 +197,8 @@ def _shown(value: Any) -> str:
 
 
 def _name(value: Any) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
-        case str():
-            return "a string"
-        case int() | float():
-            return "a number"
-        case list():
-            return "a list"
-        case _:
-            return "an object"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return _NAMES.get(type(value), "an object")

@@ -162,7 +162,7 @@ def test_scores_and_text_of_a_parquet_row_that_no_format_can_use(import_upload: 
     assert result.codes == [(1, "invalid_score"), (2, "invalid_utf8"), (3, "invalid_score")]
     assert [(sample.id, sample.chosen.reward) for sample in result.samples] == [("row-4", 2.0)]
     binary = pa.table({"prompt": [b"q"], "chosen": ["a"], "rejected": ["b"]})
-    with pytest.raises(DeftError, match='row 1: "prompt" is an object; write a string'):
+    with pytest.raises(DeftError, match='row 1: "prompt" is binary data; write a string'):
         import_upload(parquet(binary))
 
 
