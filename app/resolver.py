@@ -102,8 +102,8 @@ def _check_scores(
 ) -> None:
     """A grader or a method that needs the file's scores needs all of them; what is known now is said now."""
     deft = spec.deft if isinstance(spec, AlignJob | GradeJob) else None
-    if deft is not None and isinstance(deft.grader, FileScores):
-        who, pointer = "the grader is scores", "/deft/grader"
+    if deft is not None and isinstance(deft.grader.scorer(), FileScores):
+        who, pointer = f"the grader {deft.grader.name} takes the file's scores", "/deft/grader"
         hint = 'name a reward model: "deft": {"grader": {"name": "reward_model", "model": "job:..."}}'
     elif deft is None and isinstance(spec, AlignJob | RewardModelJob) and spec.method.needs_rewards:
         who, pointer = f"this form of the method {spec.method.name} needs rewards", "/method"

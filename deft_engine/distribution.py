@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from deft_engine.data.samples import read_index, read_samples
+from deft_engine.data.samples import SampleIndex, read_index, read_samples
 from deft_engine.errors import DataError, ModelError
 from deft_engine.grading import Levels, read_level_columns
 from deft_engine.ranking import ranks_by_reward
@@ -59,7 +59,10 @@ class QDiff:
 
 
 def run(context: StageContext[DistributionSpec]) -> dict[str, Any]:
-    """Count the inputs ``samples``, ``scores`` and ``levels``; write Q_diff and its foremost tokens.
+    """Count the input ``samples``; write Q_diff and its foremost tokens.
+
+    The inputs ``scores`` and ``levels`` say which responses count where; without them y_1 counts into Q+ and
+    y_l into Q-, whatever their levels, as a pair's always do.
 
     Raises:
         DataError: the inputs do not belong together, a reward is missing, or Q+ or Q- has no token.
@@ -68,12 +71,7 @@ def run(context: StageContext[DistributionSpec]) -> dict[str, Any]:
     from deft_engine.tokenizer import load_tokenizer, tokenizer_sha256
 
     samples = context.path("samples")
-    index = read_index(samples)
-    table = read_score_table(context.path("scores"))
-    require_same_samples(table.ids, index, "the scores")
-    level_ids, levels = read_level_columns(context.path("levels"))
-    require_same_samples(level_ids, index, "the levels")
-    positive, negative = select_responses(table, levels, context.spec.thresholds, context.spec.rank_by)
+    positive, negative = _selected(context, read_index(samples))
     tokenizer = load_tokenizer(context.inputs["tokenizer"])
     counter = _TokenCounter(tokenizer, positive, negative)
     texts = (response.text for sample in read_samples(samples) for response in sample.responses)
@@ -100,6 +98,16 @@ def run(context: StageContext[DistributionSpec]) -> dict[str, Any]:
         side: [{"text": token["text"], "q_diff": token["q_diff"]} for token in ranked]
         for side, ranked in tokens.items()
     }
+
+
+def _selected(context: StageContext[DistributionSpec], index: SampleIndex) -> tuple[Mask, Mask]:
+    if "scores" not in context.inputs:
+        return select_ends(index.offsets)
+    table = read_score_table(context.path("scores"))
+    require_same_samples(table.ids, index, "the scores")
+    level_ids, levels = read_level_columns(context.path("levels"))
+    require_same_samples(level_ids, index, "the levels")
+    return select_responses(table, levels, context.spec.thresholds, context.spec.rank_by)
 
 
 def load_qdiff(path: Path, tokenizer_sha256: str) -> QDiff:
@@ -162,6 +170,15 @@ def select_responses(
         (level == "C") & (relative < thresholds.c_negative)
     )
     return positive | (between & above), negative | (between & below)
+
+
+def select_ends(offsets: Counts) -> tuple[Mask, Mask]:
+    """Which responses ``[responses]`` are a sample's y_1 as annotated, and which its y_l."""
+    positive = np.zeros(int(offsets[-1]), dtype=bool)
+    negative = positive.copy()
+    positive[offsets[:-1]] = True
+    negative[offsets[1:] - 1] = True
+    return positive, negative
 
 
 def subtract(positive_counts: Counts, negative_counts: Counts, tokenizer_sha256: str) -> QDiff:

@@ -31,6 +31,8 @@ _METHOD: TypeAdapter[PolicyLoss] = TypeAdapter(Method)
 _FLOAT_BYTES = 4
 _TRAINED_COPIES = 4  # weights, gradients, two moments
 _ACTIVATIONS = 17
+_MODELS = ("model", "reward_model", "reference_model")
+_SCORED = {"first": 1.0, "best": 1.0, "ends": 2.0}  # responses of a sample that are scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ class Estimator:
                 length = stage.spec["max_length"]
                 return self._forward(stage, facts, self._chosen(stage, facts), facts.responses, length)
             case "score":
-                scored = 1.0 if stage.spec["responses"] == "first" else facts.responses
+                scored = _SCORED.get(stage.spec["responses"], facts.responses)
                 return self._forward(stage, facts, facts.samples, scored, stage.spec["max_length"])
             case "generate" | "evaluate":
                 return self._generated(stage, facts)
@@ -167,11 +169,12 @@ class Estimator:
         self, stage: PlannedStage, facts: DataFacts, samples: int, responses: float, max_length: float
     ) -> StageCost:
         tokens = round(samples * facts.tokens(responses, max_length))
-        shape = self._shape(stage.inputs.get("model") or stage.inputs.get("reward_model"))
-        if shape is None:
+        shapes = [self._shape(stage.inputs[name]) for name in _MODELS if name in stage.inputs]
+        known = [shape.parameters for shape in shapes if shape is not None]
+        if not known or len(known) < len(shapes):
             return StageCost(stage.stage, stage.fingerprint, samples, tokens=tokens)
-        seconds = 2 * shape.parameters * tokens / FLOPS_PER_SECOND
-        memory = _FLOAT_BYTES * shape.parameters
+        seconds = 2 * sum(known) * tokens / FLOPS_PER_SECOND
+        memory = _FLOAT_BYTES * max(known)  # one at a time
         return StageCost(stage.stage, stage.fingerprint, samples, None, tokens, memory, seconds)
 
     def _generated(self, stage: PlannedStage, facts: DataFacts) -> StageCost:

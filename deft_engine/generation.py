@@ -17,7 +17,7 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 from deft_engine.data.generations import write_generations
 from deft_engine.data.samples import read_index, read_samples
 from deft_engine.errors import ModelError
-from deft_engine.models import device, load_policy
+from deft_engine.models import device, load_policy, positions
 from deft_engine.stages import GenerateSpec
 from deft_engine.templates import TURN_TAGS, FixedTemplate, cut_prompt, render_prompt, resolve_template
 from deft_engine.tokenizer import load_tokenizer
@@ -95,16 +95,16 @@ class Decoder:
         Raises:
             ModelError: the model has fewer positions than an answer may have tokens.
         """
-        positions = getattr(model.config, "max_position_embeddings", None) or 2**31
-        if positions <= max_new_tokens:
+        limit = positions(model)
+        if limit <= max_new_tokens:
             raise ModelError(
-                f"the model has {positions} positions, no more than max_new_tokens ({max_new_tokens})",
+                f"the model has {limit} positions, no more than max_new_tokens ({max_new_tokens})",
                 hint="lower evaluation.max_new_tokens",
             )
         self._model = model
         self._tokenizer = tokenizer
         self._template = template
-        self._max_prompt = min(max_prompt_length, positions - max_new_tokens)
+        self._max_prompt = min(max_prompt_length, limit - max_new_tokens)
         self._pad: int = tokenizer.pad_token_id
         self._ends = _end_tokens(model, tokenizer)
         self._config = GenerationConfig(

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from deft_engine.data.samples import read_index
 from deft_engine.errors import DataError
+from deft_engine.graders.grader import SampleScore
 from deft_engine.ranking import ranks_by_reward
 from deft_engine.run import StageContext
 from deft_engine.scores import ScoreTable, read_score_table, require_same_samples
@@ -38,7 +39,7 @@ def run(context: StageContext[GradeSpec]) -> dict[str, Any]:
     spec = context.spec
     table = read_score_table(context.path("scores"))
     require_same_samples(table.ids, read_index(context.path("samples")), "the scores")
-    scores = sample_scores(table, spec.rank_by)
+    scores = sample_scores(table, spec.rank_by, spec.score)
     context.stop.check()
     levels, histograms = _grade_subsets(table, scores, spec)
     columns = [
@@ -98,19 +99,29 @@ def cut_levels(scores: npt.NDArray[np.float64], a: float, c: float) -> Levels:
     return levels
 
 
-def sample_scores(table: ScoreTable, rank_by: RankBy) -> npt.NDArray[np.float64]:
-    """The score of each sample ``[n]``.
-
-    The reward of the positive response where l = 2, the highest reward in the sample where l > 2.
+def sample_scores(table: ScoreTable, rank_by: RankBy, score: SampleScore = "best") -> npt.NDArray[np.float64]:
+    """The score of each sample ``[n]``, the highest being the best; see ``SampleScore``.
 
     Raises:
         DataError: a reward that is needed is missing.
     """
     starts, lengths = table.offsets[:-1], np.diff(table.offsets)
-    positive_alone = (lengths == 2) & (not ranks_by_reward(2, rank_by))
-    # np.maximum passes NaN on: a missing reward shows
-    highest = np.maximum.reduceat(table.rewards, starts)
-    scores = np.where(positive_alone, table.rewards[starts], highest)
+    by_reward = np.where(lengths == 2, ranks_by_reward(2, rank_by), ranks_by_reward(3, rank_by))
+    first, last = table.rewards[starts], table.rewards[table.offsets[1:] - 1]
+    # np.maximum and np.minimum pass NaN on: a missing reward shows
+    highest, lowest = (f.reduceat(table.rewards, starts) for f in (np.maximum, np.minimum))
+    match score:
+        case "best":
+            scores = np.where((lengths == 2) & ~by_reward, first, highest)
+        case "first":
+            scores = first
+        case "margin" | "closeness":
+            scores = np.where(by_reward, highest - lowest, first - last)
+    _require_scores(table, scores)
+    return -scores if score == "closeness" else scores
+
+
+def _require_scores(table: ScoreTable, scores: npt.NDArray[np.float64]) -> None:
     missing = np.flatnonzero(np.isnan(scores))
     if len(missing):
         raise DataError(
@@ -118,7 +129,6 @@ def sample_scores(table: ScoreTable, rank_by: RankBy) -> npt.NDArray[np.float64]
             hint="set deft.grader.scope to all, or deft.rank_by to annotation",
             code="missing_score",
         )
-    return scores
 
 
 def disagreement(table: ScoreTable) -> float | None:

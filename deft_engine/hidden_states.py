@@ -20,6 +20,7 @@ from deft_engine.data.collate import RankedBatch, collate
 from deft_engine.data.tokenise import TokenisedSample
 from deft_engine.errors import DataError
 from deft_engine.heads import output_head
+from deft_engine.models import positions
 from deft_engine.packed_attention import CannotPack, PackedLayout, attends_packed, packed_attention
 
 Layout = Literal["packed", "padded"]
@@ -60,14 +61,13 @@ def batch_layout(core: PreTrainedModel, batch: RankedBatch) -> Layout:
     Raises:
         DataError: as ``predictor_states``.
     """
-    config = core.config.get_text_config()
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and batch.longest > positions:
+    limit = positions(core)
+    if batch.longest > limit:
         raise DataError(
-            f"a sample has {batch.longest} tokens; the model has {positions} positions",
-            hint=f"set training.max_length to {positions} at most",
+            f"a sample has {batch.longest} tokens; the model has {limit} positions",
+            hint=f"set training.max_length to {limit} at most",
         )
-    window = getattr(config, "sliding_window", None)
+    window = getattr(core.config.get_text_config(), "sliding_window", None)
     if window is not None and batch.longest > window:
         return "padded"
     if core.training and any(getattr(part, "gradient_checkpointing", False) for part in core.modules()):

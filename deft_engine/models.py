@@ -46,6 +46,12 @@ def resolve_dtype(name: DtypeName) -> torch.dtype:
     return dtype
 
 
+def positions(model: PreTrainedModel) -> int:
+    """Tokens that a sequence may have; 2**31 for a model that does not count them (a recurrent one)."""
+    found: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return found or 2**31
+
+
 def load_policy(uri: str, dtype: DtypeName) -> PreTrainedModel:
     """A causal language model on the CPU, in evaluation mode.
 

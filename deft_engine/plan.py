@@ -14,7 +14,7 @@ from deft_engine.base import Spec
 from deft_engine.canonical import canonical_json, sha256_hex
 from deft_engine.errors import SpecError
 from deft_engine.evaluators import Bleu, Evaluator, Length, Reward
-from deft_engine.graders import Grader, RewardModelGrader
+from deft_engine.graders import RewardModelGrader
 from deft_engine.losses import Method
 from deft_engine.specs import (
     AlignJob,
@@ -24,6 +24,7 @@ from deft_engine.specs import (
     GradeJob,
     ModelSpec,
     RewardModelJob,
+    Thresholds,
 )
 from deft_engine.stages import (
     STAGES,
@@ -42,7 +43,6 @@ from deft_engine.stages import (
 )
 
 _MODEL_INPUTS = {"model", "reward_model"}
-_GRADER_INPUT = "@reward_model"  # stands for the grader's model inside a ScoreSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +163,8 @@ def plan_job(spec: AlignJob | GradeJob | RewardModelJob | EvaluateJob, resolver:
             _plan_align(plan, spec, resolver)
         case GradeJob():
             samples = _samples(plan, spec.dataset, "/dataset", resolver)
-            tokenizer = resolver.model(spec.model.base, spec.model.revision, "/model/base")
-            _plan_grading(plan, spec.deft, samples, tokenizer, resolver)
+            model = resolver.model(spec.model.base, spec.model.revision, "/model/base")
+            _plan_grading(plan, spec.deft, samples, spec.model, model, resolver)
         case RewardModelJob():
             samples = _samples(plan, spec.dataset, "/dataset", resolver)
             model = resolver.model(spec.model.base, spec.model.revision, "/model/base")
@@ -194,33 +194,51 @@ class _Grading:
     levels: Made
     scores: Made
     qdiff: Made
+    rank_by: RankBy
     reward_model: Source | None
 
 
 def _plan_grading(
-    plan: Plan, deft: DeftSpec, samples: Made, tokenizer: Source, resolver: Resolver
+    plan: Plan, deft: DeftSpec, samples: Made, model_spec: ModelSpec, model: Source, resolver: Resolver
 ) -> _Grading:
-    reward_model: Source | None = None
-    grader: Grader = deft.grader
+    grader = deft.grader
+    rank_by = deft.rank_by if grader.ranks else "annotation"
     inputs: dict[str, Source] = {"samples": samples}
-    first_only = False
-    if isinstance(grader, RewardModelGrader):
-        reward_model = resolver.model(grader.model, grader.revision, "/deft/grader/model")
-        inputs["reward_model"] = reward_model
-        first_only = grader.scope == "needed" and deft.rank_by != "reward"
-        grader = RewardModelGrader(model=_GRADER_INPUT, scope="all")
-    scored = plan.add("score", ScoreSpec(grader=grader, responses="first" if first_only else "all"), inputs)
-    scores = Made(scored.fingerprint, "scores.parquet")
+    for of in grader.models():
+        pointer = f"/deft/grader/{of.field}"
+        inputs[of.input] = resolver.model(of.name, of.revision, pointer) if of.name is not None else model
+    qdiff = None if grader.ranks else _plan_counting(plan, deft, rank_by, samples, model, {})
+    if qdiff and grader.needs_qdiff:
+        inputs["qdiff"] = qdiff
+    score_spec = ScoreSpec(
+        grader=grader.scorer(),
+        responses=grader.responses(rank_by),
+        template=model_spec.template if "model" in inputs else "auto",
+        dtype=model_spec.dtype if "model" in inputs else "auto",
+    )
+    scores = Made(plan.add("score", score_spec, inputs).fingerprint, "scores.parquet")
     graded = plan.add(
-        "grade", GradeSpec(a=deft.a, c=deft.c, rank_by=deft.rank_by), {"samples": samples, "scores": scores}
+        "grade",
+        GradeSpec(a=deft.a, c=deft.c, rank_by=rank_by, score=grader.sample_score),
+        {"samples": samples, "scores": scores},
     )
     levels = Made(graded.fingerprint, "levels.parquet")
+    if qdiff is None:
+        qdiff = _plan_counting(plan, deft, rank_by, samples, model, {"scores": scores, "levels": levels})
+    return _Grading(levels, scores, qdiff, rank_by, inputs.get("reward_model"))
+
+
+def _plan_counting(
+    plan: Plan, deft: DeftSpec, rank_by: RankBy, samples: Made, tokenizer: Source, graded: dict[str, Source]
+) -> Made:
+    """Q_diff, by scores and levels where they say something of the responses between y_1 and y_l."""
+    thresholds = deft.thresholds if graded else Thresholds()
     counted = plan.add(
         "distribution",
-        DistributionSpec(thresholds=deft.thresholds, rank_by=deft.rank_by),
-        {"samples": samples, "scores": scores, "levels": levels, "tokenizer": tokenizer},
+        DistributionSpec(thresholds=thresholds, rank_by=rank_by),
+        {"samples": samples, "tokenizer": tokenizer, **graded},
     )
-    return _Grading(levels, scores, Made(counted.fingerprint, "qdiff.safetensors"), reward_model)
+    return Made(counted.fingerprint, "qdiff.safetensors")
 
 
 def _plan_align(plan: Plan, spec: AlignJob, resolver: Resolver) -> None:
@@ -231,7 +249,8 @@ def _plan_align(plan: Plan, spec: AlignJob, resolver: Resolver) -> None:
     grading: _Grading | None = None
     distribution_reward: DistributionRewardSpec | None = None
     if spec.deft:
-        grading = _plan_grading(plan, _deft_for(spec.method, spec.deft), samples, model, resolver)
+        deft = _deft_for(spec.method, spec.deft)
+        grading = _plan_grading(plan, deft, samples, spec.model, model, resolver)
         inputs |= {"levels": grading.levels, "scores": grading.scores}
         if spec.deft.omega != 0:
             inputs["qdiff"] = grading.qdiff
@@ -253,7 +272,7 @@ def _plan_align(plan: Plan, spec: AlignJob, resolver: Resolver) -> None:
         training=spec.training,
         distribution_reward=distribution_reward,
         levels=levels,
-        rank_by=_trained_rank_by(spec),
+        rank_by=_trained_rank_by(spec.method, grading),
         dtype=spec.model.dtype,
         lora=spec.model.lora,
         template=spec.model.template,
@@ -273,20 +292,27 @@ def _plan_align(plan: Plan, spec: AlignJob, resolver: Resolver) -> None:
     _plan_evaluation(plan, spec.evaluation, spec.model, eval_samples, made, grader, resolver)
 
 
-def _trained_rank_by(spec: AlignJob) -> RankBy:
-    if spec.method.needs_rewards:
+def _trained_rank_by(method: Method, grading: _Grading | None) -> RankBy:
+    if method.needs_rewards:
         return "reward"
-    return spec.deft.rank_by if spec.deft else "annotation"
+    return grading.rank_by if grading else "annotation"
 
 
 def _deft_for(method: Method, deft: DeftSpec) -> DeftSpec:
     """The grading that a method needs: with rewards of all responses where it looks at rewards.
 
     Raises:
-        SpecError: the method ranks by reward, and the spec by annotation.
+        SpecError: the method ranks by reward, and the spec or its grader does not.
     """
     if not method.needs_rewards:
         return deft
+    if not deft.grader.ranks:
+        raise SpecError(
+            f"this form of the method {method.name} needs rewards that rank the responses; those of the "
+            f"grader {deft.grader.name} do not",
+            hint="grade by reward_model, margin or scores, or take a form of the method without rewards",
+            pointer="/deft/grader",
+        )
     if deft.rank_by == "annotation":
         raise SpecError(
             f"this form of the method {method.name} ranks by reward, and deft.rank_by is annotation",

@@ -21,16 +21,18 @@ def run(context: StageContext[ScoreSpec]) -> dict[str, Any]:
 
     Raises:
         DataError: a score is missing in the file.
-        ModelError: the reward model cannot be used, or gives no number.
+        ModelError: a model cannot be used, or gives no number.
     """
     started = time.monotonic()
     path = context.path("samples")
     samples = list(read_samples(path))
     grader = context.spec.grader
     scoring = ScoringContext(
-        model=context.inputs.get("reward_model"),
+        inputs=context.inputs,
         responses=context.spec.responses,
         max_length=context.spec.max_length,
+        template=context.spec.template,
+        dtype=context.spec.dtype,
         events=context.events,
         stop=context.stop,
         work=context.work,
@@ -43,7 +45,7 @@ def run(context: StageContext[ScoreSpec]) -> dict[str, Any]:
             if reward is not None and not math.isfinite(reward):
                 raise ModelError(
                     f'the reward of response {rank + 1} of sample "{sample.id}" is {reward}',
-                    hint="use another reward model, or score in float32",
+                    hint="use another model, or score in float32",
                 )
         rewards += scored
         if not grader.needs_model and count % _REPORT_EVERY == 0:

@@ -71,7 +71,7 @@ class DeftSpec(Spec):
     levels: tuple[Level, ...] = (Level.A,)
     """Levels that are trained on (the paper: A alone)."""
     rank_by: Literal["auto", "annotation", "reward"] = "auto"
-    """``auto``: the annotated order for l = 2, the rewards' order for l > 2.
+    """``auto``: the annotated order for l = 2, the rewards' order for l > 2 if the grader's rewards rank.
 
     A method that looks at rewards trains on the rewards' order."""
     thresholds: Thresholds = Thresholds()
@@ -88,6 +88,15 @@ class DeftSpec(Spec):
     def _shares_fit(self) -> DeftSpec:
         if self.a + self.c > 100:
             raise ValueError(f"a + c is {self.a + self.c:g}, more than 100 percent of the data; lower a or c")
+        return self
+
+    @model_validator(mode="after")
+    def _grader_ranks(self) -> DeftSpec:
+        if self.rank_by == "reward" and not self.grader.ranks:
+            raise ValueError(
+                f"rank_by is reward, but the grader {self.grader.name} does not tell which of two responses "
+                "is better; set rank_by to auto or annotation"
+            )
         return self
 
 
@@ -178,7 +187,7 @@ class GradeJob(_Job):
     kind: Literal["grade"] = "grade"
     dataset: DatasetName
     model: ModelSpec = ModelSpec(base="tiny")
-    """Only its tokenizer is used."""
+    """Its tokenizer is used, and by the graders ``distribution`` and ``implicit`` the model itself."""
     deft: DeftSpec = DeftSpec()
 
 

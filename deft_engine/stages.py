@@ -16,14 +16,15 @@ from pydantic import Field
 
 from deft_engine.base import Name, Spec
 from deft_engine.evaluators import Evaluator
-from deft_engine.graders import Grader
+from deft_engine.graders import Scorer
+from deft_engine.graders.grader import Responses, SampleScore
 from deft_engine.losses import BradleyTerry, Method
 from deft_engine.specs import GradShare, LoraSpec, Scale, Template, Thresholds, TrainingSpec
 from deft_engine.types import Level
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 RankBy = Literal["auto", "annotation", "reward"]
-DatasetFormat = Literal["auto", "hh_rlhf", "pairwise", "ranked"]
+DatasetFormat = Literal["auto", "hh_rlhf", "pairwise", "ranked", "pro", "ultrafeedback", "sharegpt"]
 
 
 class Queue(StrEnum):
@@ -54,12 +55,15 @@ class TrainRewardSpec(Spec):
 class ScoreSpec(Spec):
     """Give responses a reward."""
 
-    grader: Grader
-    """Its model is the stage's input ``reward_model``, so that a fingerprint holds no name of it."""
-    responses: Literal["first", "all"]
-    """``first``: where l = 2, y_1 alone is scored and y_l's reward is null."""
+    grader: Scorer
+    """Its models are inputs of the stage, so that a fingerprint holds no name of them."""
+    responses: Responses
+    """The others' reward is null."""
     max_length: int = 1024
-    """Tokens of prompt and response that the reward model sees; prompts are cut on the left."""
+    """Tokens of prompt and response that a model sees; prompts are cut on the left."""
+    template: Template = "auto"
+    """Of the job's own model, where the grader works with it."""
+    dtype: Dtype = "auto"
 
 
 class GradeSpec(Spec):
@@ -68,10 +72,11 @@ class GradeSpec(Spec):
     a: float
     c: float
     rank_by: RankBy
+    score: SampleScore = "best"
 
 
 class DistributionSpec(Spec):
-    """Count tokens into Q+ and Q- by level (section 3.2, eqs 13-15)."""
+    """Count tokens into Q+ and Q- by level (section 3.2, eqs 13-15); without scores y_1 and y_l alone."""
 
     thresholds: Thresholds
     rank_by: RankBy
@@ -161,15 +166,17 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "score", ScoreSpec, ("samples",), ("scores.parquet",), Queue.GPU, 1,
-            "deft_engine.scoring:run", optional_inputs=("reward_model",),
+            "deft_engine.scoring:run",
+            optional_inputs=("reward_model", "model", "reference_model", "tokenizer", "qdiff"),
         ),
         Stage(
             "grade", GradeSpec, ("samples", "scores"), ("levels.parquet", "grading.json"), Queue.CPU, 1,
             "deft_engine.grading:run",
         ),
         Stage(
-            "distribution", DistributionSpec, ("samples", "scores", "levels", "tokenizer"),
+            "distribution", DistributionSpec, ("samples", "tokenizer"),
             ("qdiff.safetensors", "qdiff_tokens.json"), Queue.CPU, 2, "deft_engine.distribution:run",
+            optional_inputs=("scores", "levels"),
         ),
         Stage(
             "reference", ReferenceSpec, ("samples", "model"), ("reference.parquet",), Queue.GPU, 1,

@@ -42,7 +42,7 @@ class Names:
 
 def align(**changes: Any) -> dict[str, Any]:
     """An align job of import, score, grade, distribution and train."""
-    deft = {"grader": {"name": "random"}}
+    deft = {"grader": {"name": "scores"}}
     return {
         "kind": "align",
         "dataset": "ds_one",

@@ -122,7 +122,7 @@ def view_error(dataset: Dataset) -> DatasetError | None:
     if dataset.error is None:
         return None
     message = str(dataset.error.get("message", ""))
-    place = re.match(r"line (\d+)\b", message)
+    place = re.match(r"(?:line|row) (\d+)\b", message)
     return DatasetError(
         code=str(dataset.error.get("code", "invalid_data")),
         message=message,

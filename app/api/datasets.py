@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Query, Request
 from pydantic import ValidationError
@@ -48,7 +48,7 @@ _FORM = {
     "properties": {
         "file": {"type": "string", "format": "binary"},
         "name": {"type": "string"},
-        "format": {"type": "string", "enum": ["auto", "hh_rlhf", "pairwise", "ranked"]},
+        "format": {"type": "string", "enum": list(get_args(DatasetFormat))},
         "subset": {"type": "string"},
     },
 }

@@ -18,9 +18,9 @@ After = Annotated[str | None, typer.Option(help="Id (or line) after which the pa
 @app.command()
 def upload(
     context: typer.Context,
-    path: Annotated[Path, typer.Argument(help="JSONL, plain or .gz.")],
+    path: Annotated[Path, typer.Argument(help="JSONL, JSON array or Parquet, plain or .gz.")],
     name: Annotated[str | None, typer.Option()] = None,
-    format: Annotated[str, typer.Option(help="auto, hh_rlhf, pairwise or ranked.")] = "auto",
+    format: Annotated[str, typer.Option(help="auto, or the format's name: see docs/formats.md.")] = "auto",
     subset: Annotated[str | None, typer.Option(help="Subset of rows that carry none.")] = None,
     as_json: Json = False,
 ) -> None:

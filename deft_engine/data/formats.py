@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from deft_engine.data import hh, pairwise, ranked
+from deft_engine.data import hh, pairwise, pro, ranked, sharegpt, ultrafeedback
 from deft_engine.data.validate import Conversation, Row, is_given
 
 READERS: dict[str, Callable[[Row], Conversation]] = {
     "hh_rlhf": hh.read,
     "pairwise": pairwise.read,
     "ranked": ranked.read,
+    "pro": pro.read,
+    "ultrafeedback": ultrafeedback.read,
+    "sharegpt": sharegpt.read,
 }
 """Format name -> what reads a row of it, raising ``RowError``."""
 
 EXPECTED = (
     '"chosen" and "rejected" transcripts (hh_rlhf); "prompt", "chosen", "rejected" (pairwise); '
-    'or "prompt", "responses" (ranked)'
+    '"prompt", "responses" (ranked); "prefix", "suffix", "reward", "sft_index" (pro); '
+    '"instruction", "completions" (ultrafeedback); or "conversations", "chosen", "rejected" (sharegpt)'
 )
 
 
@@ -24,8 +28,16 @@ def tell_format(row: Row) -> str | None:
     """The format that a row's fields stand for; None where they fit none."""
     if is_given(row, "responses") and any(is_given(row, field) for field in ranked.PROMPT_FIELDS):
         return "ranked"
+    if is_given(row, "prefix") and is_given(row, "suffix"):
+        return "pro"
+    if is_given(row, "instruction") and is_given(row, "completions"):
+        return "ultrafeedback"
     if not (is_given(row, "chosen") and is_given(row, "rejected")):
         return None
+    return "sharegpt" if is_given(row, "conversations") else _tell_pair(row)
+
+
+def _tell_pair(row: Row) -> str:
     sides = (row["chosen"], row["rejected"])
     if any(isinstance(side, list) for side in sides):
         return "pairwise"

@@ -6,16 +6,17 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import islice
 from typing import Any, BinaryIO
 
 import msgspec
 
 from deft_engine.data.formats import EXPECTED, READERS, tell_format
 from deft_engine.data.limits import ReadLimits
-from deft_engine.data.lines import Line, UploadReader
+from deft_engine.data.read_row import ReadRow
+from deft_engine.data.rows import RowReader, open_rows
 from deft_engine.data.samples import SampleWriter
-from deft_engine.data.validate import Row, RowError, check_conversation, decode_row, row_name
+from deft_engine.data.validate import RowError, check_conversation, row_name
 from deft_engine.errors import DataError, FormatError
 from deft_engine.run import StageContext
 from deft_engine.stages import ImportSpec
@@ -32,19 +33,22 @@ def run(context: StageContext[ImportSpec]) -> dict[str, Any]:
     Progress counts bytes of the upload. The result is the dataset's summary.
 
     Raises:
-        FormatError: the file is no JSONL of a known format, is damaged, or is beyond the limits.
+        FormatError: the file is of no known format, is damaged, or is beyond the limits.
         DataError: not one row can be used; the message names the first one's line.
     """
     limits = ReadLimits.from_environment()
     upload = context.path("upload")
-    name = context.spec.format if context.spec.format != "auto" else _tell_format(upload, limits)
-    importer = _Importer(name, context.spec.subset or DEFAULT_SUBSET, limits)
-    summary = _Summary(name)
+    name: str = context.spec.format
+    if name == "auto":
+        with open_rows(upload, limits, context.work) as reader:
+            name = _tell_format(reader)
     with (
-        UploadReader(upload, limits) as reader,
+        open_rows(upload, limits, context.work) as reader,
         SampleWriter(context.out / "samples.parquet") as samples,
         (context.out / "ledger.jsonl").open("wb") as ledger,
     ):
+        importer = _Importer(name, context.spec.subset or DEFAULT_SUBSET, reader.unit)
+        summary = _Summary(name, reader.unit)
         for outcome in importer.outcomes(reader):
             if isinstance(outcome, Sample):
                 samples.write(outcome)
@@ -63,63 +67,55 @@ def run(context: StageContext[ImportSpec]) -> dict[str, Any]:
     return summary.as_dict()
 
 
-def _tell_format(upload: Path, limits: ReadLimits) -> str:
+def _tell_format(reader: RowReader) -> str:
     """The format of the first row that shows one.
 
     Raises:
         FormatError: none of the first rows does.
     """
     first: Rejection | None = None
-    with UploadReader(upload, limits) as reader:
-        for count, line in enumerate(reader):
-            if count == _FIRST_ROWS:
-                break
-            try:
-                row = _decode(line, limits)
-            except RowError as error:
-                first = first or Rejection(line.number, error.code, error.detail)
-                continue
-            if name := tell_format(row):
-                return name
-            fields = ", ".join(f'"{name[:40]}"' for name in list(row)[:12]) or "none"
-            first = first or Rejection(line.number, "missing_field", f"its fields are {fields}")
+    for number, content in islice(reader, _FIRST_ROWS):
+        if isinstance(content, RowError):
+            first = first or Rejection(number, content.code, content.detail)
+            continue
+        if name := tell_format(content):
+            return name
+        fields = ", ".join(f'"{name[:40]}"' for name in list(content)[:12]) or "none"
+        first = first or Rejection(number, "missing_field", f"its fields are {fields}")
     if first is None:
-        raise FormatError("the file has no rows", hint=f"write one JSON object a line with {EXPECTED}")
+        raise _without_rows()
     raise FormatError(
-        f"line {first.line}: no known format: {first.detail}", hint=f"write rows with {EXPECTED}"
+        f"{reader.unit} {first.line}: no known format: {first.detail}", hint=f"write rows with {EXPECTED}"
     )
 
 
-def _decode(line: Line, limits: ReadLimits) -> Row:
-    if line.data is None:
-        raise RowError(
-            "line_too_long",
-            f"longer than {limits.max_line_bytes} bytes; shorten it or raise DEFT_MAX_LINE_BYTES",
-        )
-    return decode_row(line.data)
+def _without_rows() -> FormatError:
+    return FormatError("the file has no rows", hint=f"write rows with {EXPECTED}")
 
 
 class _Importer:
-    """Turns lines into samples or rejections; remembers the ids that were used."""
+    """Turns rows into samples or rejections; remembers the ids that were used."""
 
-    def __init__(self, format_name: str, subset: str, limits: ReadLimits) -> None:
+    def __init__(self, format_name: str, subset: str, unit: str) -> None:
         self._read = READERS[format_name]
         self._subset = subset
-        self._limits = limits
+        self._unit = unit
         self._seen: set[bytes] = set()  # 16 bytes an id, however long it is
 
-    def outcomes(self, lines: UploadReader) -> Iterator[Sample | Rejection]:
-        for line in lines:
+    def outcomes(self, rows: RowReader) -> Iterator[Sample | Rejection]:
+        for row in rows:
             try:
-                yield self._sample(line)
+                yield self._sample(row)
             except RowError as error:
-                yield Rejection(line.number, error.code, error.detail)
+                yield Rejection(row.number, error.code, error.detail)
 
-    def _sample(self, line: Line) -> Sample:
-        row = _decode(line, self._limits)
+    def _sample(self, read: ReadRow) -> Sample:
+        row = read.content
+        if isinstance(row, RowError):
+            raise row
         prompt, responses = conversation = self._read(row)
         check_conversation(conversation)
-        sample_id = row_name(row, "id", f"line-{line.number}")
+        sample_id = row_name(row, "id", f"{self._unit}-{read.number}")
         subset = row_name(row, "subset", self._subset)
         digest = hashlib.blake2b(sample_id.encode(), digest_size=16).digest()
         if digest in self._seen:
@@ -127,7 +123,7 @@ class _Importer:
                 "duplicate_id", f'the id "{sample_id[:80]}" is that of an earlier row; make it unique'
             )
         self._seen.add(digest)
-        return Sample(sample_id, subset, prompt, responses, line.number)
+        return Sample(sample_id, subset, prompt, responses, read.number)
 
 
 def _write_rejection(ledger: BinaryIO, rejection: Rejection) -> None:
@@ -142,6 +138,7 @@ class _Summary:
     """Counts while rows go by."""
 
     format: str
+    unit: str
     rows: int = 0
     samples: int = 0
     scored: int = 0
@@ -174,10 +171,10 @@ class _Summary:
             return
         first = self.first_rejection
         if first is None:
-            raise FormatError("the file has no rows", hint=f"write one JSON object a line with {EXPECTED}")
+            raise _without_rows()
         reasons = ", ".join(f"{count} {code}" for code, count in self.codes.most_common(4))
         raise DataError(
-            f"line {first.line}: {first.detail}",
+            f"{self.unit} {first.line}: {first.detail}",
             hint=f"none of the {self.rows} rows can be used as {self.format} ({reasons}); correct them",
             code=first.code,
         )

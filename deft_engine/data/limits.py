@@ -13,7 +13,7 @@ class ReadLimits:
 
     max_unpacked_bytes: int = 40 * 2**30
     max_gzip_ratio: float = 200.0
-    """Largest ratio of unpacked to packed bytes, beyond the first ``ratio_grace_bytes``."""
+    """Largest ratio of unpacked to packed bytes (gzip, Parquet), beyond the first ``ratio_grace_bytes``."""
     max_line_bytes: int = 32 * 2**20
     ratio_grace_bytes: int = 64 * 2**20
 

@@ -25,6 +25,7 @@ Conversation = tuple[tuple[Message, ...], tuple[Response, ...]]
 _ROLES = ("system", "user", "assistant")
 _LARGEST_SCORE = 1e100  # differences and squares of scores stay finite
 _LONGEST_NAME = 500
+_NAMES = {str: "a string", int: "a number", float: "a number", list: "a list", bytes: "binary data"}
 _decoder = msgspec.json.Decoder()
 
 
@@ -109,15 +110,21 @@ def as_list(value: Any, place: str) -> list[Any]:
     return value
 
 
+def as_object(value: Any, place: str, form: str) -> dict[str, Any]:
+    """An object of the form that is named, or an error that names the place."""
+    if not isinstance(value, dict):
+        raise RowError("wrong_type", f"{place} is {_name(value)}; write {form}")
+    return value
+
+
 def as_messages(value: Any, place: str) -> tuple[Message, ...]:
     """A list of ``{"role", "content"}`` objects; other keys of a message are not read."""
     return tuple(_message(item, f"{place}[{index}]") for index, item in enumerate(as_list(value, place)))
 
 
 def _message(value: Any, place: str) -> Message:
-    if not isinstance(value, dict):
-        raise RowError("wrong_type", f'{place} is {_name(value)}; write {{"role": ..., "content": ...}}')
-    role, content = value.get("role"), value.get("content")
+    message = as_object(value, place, '{"role": ..., "content": ...}')
+    role, content = message.get("role"), message.get("content")
     if role not in _ROLES:
         raise RowError("wrong_type", f"{place}.role is {_shown(role)}; it is one of {', '.join(_ROLES)}")
     return Message(cast(Role, role), as_text(content, f"{place}.content"))
@@ -130,7 +137,9 @@ def as_score(value: Any, place: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RowError("invalid_score", f"{place} is {_shown(value)}; write a finite number or null")
     if not -_LARGEST_SCORE <= value <= _LARGEST_SCORE:
-        raise RowError("invalid_score", f"{place} lies beyond ±{_LARGEST_SCORE:g}; write a finite number")
+        raise RowError(
+            "invalid_score", f"{place} lies beyond ±{_LARGEST_SCORE:g} or is NaN; write a finite number"
+        )
     return float(value)
 
 
@@ -188,16 +197,8 @@ def _shown(value: Any) -> str:
 
 
 def _name(value: Any) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
-        case str():
-            return "a string"
-        case int() | float():
-            return "a number"
-        case list():
-            return "a list"
-        case _:
-            return "an object"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return _NAMES.get(type(value), "an object")

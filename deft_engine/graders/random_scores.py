@@ -8,25 +8,24 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from deft_engine.base import Spec
-from deft_engine.graders.scoring_context import ScoringContext
+from deft_engine.graders.grader import BaseGrader
+from deft_engine.graders.scoring_context import Rewards, ScoringContext
 from deft_engine.types import Sample
 
 
-class RandomScores(Spec):
+class RandomScores(BaseGrader):
     """Uniform in [0, 1), from the seed, the sample's id and the rank alone."""
 
-    needs_model: ClassVar[bool] = False
+    ranks: ClassVar[bool] = False
 
     name: Literal["random"] = "random"
     seed: int = Field(42, ge=0, le=2**32 - 1)
 
-    def score(self, samples: Sequence[Sample], context: ScoringContext) -> Iterator[list[float | None]]:
+    def score(self, samples: Sequence[Sample], context: ScoringContext) -> Iterator[Rewards]:
         """Draw a reward for each response."""
         for sample in samples:
-            needed = context.responses_needed(sample)
-            drawn: list[float | None] = [self._draw(sample.id, rank) for rank in range(needed)]
-            yield drawn + [None] * (len(sample.responses) - needed)
+            drawn = [self._draw(sample.id, rank) for rank in context.needed(sample)]
+            yield context.placed(sample, drawn)
 
     def _draw(self, sample_id: str, rank: int) -> float:
         digest = hashlib.blake2b(f"{self.seed}/{rank}/{sample_id}".encode(), digest_size=8).digest()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from deft_engine.base import ModelName, Spec
-from deft_engine.errors import ModelError
-from deft_engine.graders.scoring_context import ScoringContext
+from deft_engine.base import ModelName
+from deft_engine.graders.grader import INPUT, BaseGrader, ModelInput, Responses
+from deft_engine.graders.scoring_context import Rewards, ScoringContext
 from deft_engine.types import Sample
 
+if TYPE_CHECKING:
+    from deft_engine.stages import RankBy
 
-class RewardModelGrader(Spec):
+
+class RewardModelGrader(BaseGrader):
     """r(x, y) of a reward model."""
 
     needs_model: ClassVar[bool] = True
@@ -26,18 +29,25 @@ class RewardModelGrader(Spec):
     """``needed``: where l = 2 and the annotated order rules, only y_1 is scored,
     unless the method looks at rewards; ``all``: every response."""
 
-    def score(self, samples: Sequence[Sample], context: ScoringContext) -> Iterator[list[float | None]]:
+    def responses(self, rank_by: RankBy) -> Responses:
+        return "first" if self.scope == "needed" and rank_by != "reward" else "all"
+
+    def models(self) -> tuple[ModelInput, ...]:
+        return (ModelInput("reward_model", self.model, "model", self.revision),)
+
+    def scorer(self) -> Self:
+        return self.model_copy(update={"model": INPUT, "revision": None, "scope": "all"})
+
+    def score(self, samples: Sequence[Sample], context: ScoringContext) -> Iterator[Rewards]:
         """Score with the stage's reward model.
 
         Raises:
-            ModelError: the stage has no reward model, or it cannot be used.
+            ModelError: it cannot be used.
         """
-        if context.model is None:
-            raise ModelError("the reward model is missing", hint="name one in deft.grader.model")
         from deft_engine.reward_scoring import score_samples  # loads torch
 
         yield from score_samples(
-            context.model,
+            context.inputs["reward_model"],
             samples,
             responses=context.responses,
             max_length=context.max_length,

@@ -80,6 +80,33 @@ def test_the_score_of_a_sample(rank_by: Any, expected: list[float]) -> None:
     assert sample_scores(rewards, rank_by).tolist() == expected
 
 
+@pytest.mark.parametrize(
+    ("rank_by", "score", "expected"),
+    [
+        ("auto", "margin", [-4.0, 1.0, 4.0]),
+        ("annotation", "margin", [-4.0, 1.0, -2.0]),
+        ("reward", "margin", [4.0, 1.0, 4.0]),
+        ("auto", "closeness", [4.0, -1.0, -4.0]),
+        ("annotation", "closeness", [4.0, -1.0, 2.0]),
+        ("annotation", "first", [1.0, 3.0, 0.0]),
+    ],
+)
+def test_margins_are_of_the_best_and_the_worst_as_they_rank(
+    rank_by: Any, score: Any, expected: list[float]
+) -> None:
+    rewards = table([1.0, 5.0], [3.0, 2.0], [0.0, 4.0, 2.0])
+    assert sample_scores(rewards, rank_by, score).tolist() == expected
+
+
+def test_a_score_needs_the_rewards_that_it_reads_and_no_other() -> None:
+    rewards = table([3.0, None, 1.0])
+    assert sample_scores(rewards, "annotation", "margin").tolist() == [2.0]
+    assert sample_scores(rewards, "annotation", "first").tolist() == [3.0]
+    for rank_by, score in (("auto", "margin"), ("annotation", "best")):
+        with pytest.raises(DataError, match='sample "s0"'):
+            sample_scores(rewards, rank_by, score)  # type: ignore[arg-type]
+
+
 def test_a_pair_needs_no_reward_of_its_rejected_response_unless_rewards_rank_it() -> None:
     rewards = table([1.0, None], [3.0, 2.0])
     assert sample_scores(rewards, "auto").tolist() == [1.0, 3.0]

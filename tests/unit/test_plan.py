@@ -239,3 +239,83 @@ def test_ranking_by_annotation_is_refused_where_the_method_ranks_by_reward() -> 
     assert caught.value.pointer == "/deft/rank_by"
     assert "auto or reward" in caught.value.hint
     _plan(method={"name": "pro"}, deft=deft)
+    deft = ALIGN["deft"] | {"grader": {"name": "length"}}
+    with pytest.raises(SpecError, match="those of the grader length do not") as caught:
+        _plan(method={"name": "pro", "variant": "reference"}, deft=deft)
+    assert caught.value.pointer == "/deft/grader"
+    _plan(method={"name": "pro"}, deft=deft)
+
+
+GRADERS: list[tuple[dict[str, Any], str, str, set[str]]] = [
+    # grader, responses, score, pointers of its models
+    ({"name": "random"}, "best", "first", set()),
+    ({"name": "length"}, "best", "first", set()),
+    ({"name": "distribution"}, "best", "first", set()),
+    ({"name": "distribution", "difference": True}, "ends", "margin", set()),
+    ({"name": "scores"}, "all", "best", set()),
+    ({"name": "margin"}, "all", "margin", set()),
+    ({"name": "margin", "model": "judge"}, "all", "margin", {"model"}),
+    ({"name": "implicit", "policy": "tuned"}, "ends", "closeness", {"policy"}),
+    ({"name": "implicit", "policy": "tuned", "direction": "high"}, "ends", "margin", {"policy"}),
+    ({"name": "implicit", "policy": "tuned", "reference": "r"}, "ends", "closeness", {"policy", "reference"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("grader", "responses", "score", "fields"), GRADERS, ids=[str(g.values()) for g, *_ in GRADERS]
+)
+def test_each_grader_is_planned_with_its_models(
+    grader: dict[str, Any], responses: str, score: str, fields: set[str]
+) -> None:
+    names = Names()
+    plan = _plan(names, deft={"grader": grader})
+    stages = {stage.stage: stage for stage in plan.stages}
+    assert stages["score"].spec["responses"] == responses
+    assert stages["grade"].spec["score"] == score
+    asked = {pointer for pointer in names.pointers if pointer.startswith("/deft")}
+    assert asked == {f"/deft/grader/{field}" for field in fields}
+    named = {str(value) for value in grader.values()} & {"judge", "tuned", "r"}
+    identities = {source.identity for source in stages["score"].inputs.values()}
+    assert {f"digest of {name}" for name in named} <= identities
+    assert not named & {str(value) for value in stages["score"].spec["grader"].values()}
+    order = [stage.stage for stage in plan.stages]
+    ranked_by_people = grader["name"] in ("random", "length", "distribution", "implicit")
+    assert (order.index("distribution") < order.index("score")) == ranked_by_people
+    assert stages["train"].spec["rank_by"] == ("annotation" if ranked_by_people else "auto")
+
+
+def test_graders_that_do_not_rank_share_one_q_diff() -> None:
+    counted = {
+        _by_stage(_plan(deft={"a": 7, "grader": grader}))["distribution"][0]
+        for grader in ({"name": "random"}, {"name": "length"}, {"name": "distribution"})
+    }
+    assert len(counted) == 1
+    plan = _plan(deft={"grader": {"name": "distribution"}})
+    (score,) = [stage for stage in plan.stages if stage.stage == "score"]
+    assert score.inputs["qdiff"] == Made(counted.pop(), "qdiff.safetensors")
+    assert score.inputs["model"].identity == "digest of base"
+    assert score.queue == Queue.GPU
+
+
+def test_a_margin_scores_nothing_again_that_its_reward_model_scored() -> None:
+    everything = {"name": "reward_model", "model": "judge", "scope": "all"}
+    first = _by_stage(_plan(deft={"grader": everything}))
+    second = _by_stage(_plan(deft={"grader": {"name": "margin", "model": "judge"}}))
+    assert first["score"] == second["score"]
+    assert first["grade"] != second["grade"]
+    same_judge = _plan(deft={"grader": {"name": "margin", "model": "other-judge"}})
+    assert any("r_eval is r_train" in warning for warning in same_judge.warnings)
+
+
+def test_the_other_direction_scores_nothing_again() -> None:
+    low, high = (
+        _by_stage(_plan(deft={"grader": {"name": "implicit", "policy": "t", "direction": d}}))
+        for d in ("low", "high")
+    )
+    assert low["score"] == high["score"]
+    assert low["grade"] != high["grade"]
+
+
+def test_rewards_that_do_not_rank_cannot_be_asked_to() -> None:
+    with pytest.raises(ValueError, match="grader length does not tell which of two responses is better"):
+        _plan(deft={"rank_by": "reward", "grader": {"name": "length"}})

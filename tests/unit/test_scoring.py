@@ -10,18 +10,43 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
-from deft_engine import scoring
+from deft_engine import distribution, scoring
+from deft_engine.builtin.tiny import TOKENIZER_FILE
 from deft_engine.data.samples import write_samples
 from deft_engine.errors import DataError, ModelError
 from deft_engine.events import EventWriter
-from deft_engine.graders import GRADERS, FileScores, RandomScores, RewardModelGrader
+from deft_engine.graders import (
+    GRADERS,
+    DistributionGrader,
+    FileScores,
+    ImplicitReward,
+    RandomScores,
+    ResponseLength,
+    RewardMargin,
+    RewardModelGrader,
+)
 from deft_engine.run import StageContext, StopRequest
 from deft_engine.scores import read_scores
-from deft_engine.stages import ScoreSpec
+from deft_engine.specs import Thresholds
+from deft_engine.stages import STAGES, DistributionSpec, ScoreSpec
 from deft_engine.types import Message, Response, Sample
 
-GRADER_EXAMPLES = (RewardModelGrader(model="r"), FileScores(), RandomScores())
+GRADER_EXAMPLES = (
+    RewardModelGrader(model="r"),
+    FileScores(),
+    DistributionGrader(),
+    DistributionGrader(difference=True),
+    RewardMargin(),
+    RewardMargin(model="r"),
+    ImplicitReward(policy="p"),
+    ImplicitReward(policy="p", reference="q", direction="high"),
+    ResponseLength(),
+    RandomScores(),
+)
+NEEDED = {"first": ([0], [0, 1, 2]), "all": ([0, 1], [0, 1, 2]), "best": ([0], [0]), "ends": ([0, 1], [0, 2])}
+"""Of a pair, and of a list of three."""
 
 
 def sample(name: str, *rewards: float | None, line: int = 1) -> Sample:
@@ -42,9 +67,11 @@ def reward_model(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ) -> Iterator[list[float | None]]:
         uris.append(model_uri)
         for each in samples:
-            first_only = responses == "first" and len(each.responses) == 2
-            rewards = [float(len(response.text)) for response in each.responses]
-            yield [rewards[0], None] if first_only else list(rewards)
+            needed = NEEDED[responses][len(each.responses) - 2]
+            yield [
+                float(len(response.text)) if index in needed else None
+                for index, response in enumerate(each.responses)
+            ]
 
     module = ModuleType("deft_engine.reward_scoring")
     module.score_samples = score_samples  # type: ignore[attr-defined]
@@ -55,13 +82,16 @@ def reward_model(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def score(folder: Path, samples: Sequence[Sample], grader: Any, responses: Any = "all") -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
     write_samples(folder / "samples.parquet", samples)
-    inputs = {"samples": str(folder / "samples.parquet")}
-    if grader.needs_model:
-        inputs["reward_model"] = "/models/r"
+    inputs = {"samples": str(folder / "samples.parquet"), "tokenizer": "builtin:tiny"}
     with EventWriter(folder / "events") as events:
-        spec = ScoreSpec(grader=grader, responses=responses)
-        result = scoring.run(StageContext(spec, inputs, folder, folder, events, StopRequest()))
-    return result
+        if grader.needs_qdiff:
+            counting = DistributionSpec(thresholds=Thresholds(), rank_by="annotation")
+            distribution.run(StageContext(counting, inputs, folder, folder, events, StopRequest()))
+            inputs["qdiff"] = str(folder / "qdiff.safetensors")
+        for model in grader.models():
+            inputs[model.input] = "/models/r" if model.input == "reward_model" else "builtin:tiny"
+        spec = ScoreSpec(grader=grader.scorer(), responses=responses)
+        return scoring.run(StageContext(spec, inputs, folder, folder, events, StopRequest()))
 
 
 def test_every_grader_is_in_the_contract() -> None:
@@ -69,7 +99,7 @@ def test_every_grader_is_in_the_contract() -> None:
 
 
 @pytest.mark.parametrize("grader", GRADER_EXAMPLES, ids=lambda grader: grader.name)
-@pytest.mark.parametrize("responses", ["all", "first"])
+@pytest.mark.parametrize("responses", NEEDED)
 @pytest.mark.usefixtures("reward_model")
 def test_contract(grader: Any, responses: str, tmp_path: Path) -> None:
     """Finite rewards where needed, null elsewhere, in the samples' order, and again the same bytes."""
@@ -77,14 +107,45 @@ def test_contract(grader: Any, responses: str, tmp_path: Path) -> None:
     scores = read_scores(tmp_path / "first" / "scores.parquet")
     assert list(scores) == [each.id for each in SAMPLES]
     for each in SAMPLES:
+        needed = NEEDED[responses][len(each.responses) - 2]
         rewards = scores[each.id]
-        needed = 1 if responses == "first" and len(each.responses) == 2 else len(each.responses)
-        assert [reward is not None for reward in rewards] == [k < needed for k in range(len(each.responses))]
-        assert all(isinstance(reward, float) for reward in rewards[:needed])
+        assert [index for index, reward in enumerate(rewards) if reward is not None] == needed
+        assert all(isinstance(rewards[index], float) for index in needed)
     assert results[0]["responses"] == 7
-    assert results[0]["scored"] == (7 if responses == "all" else 5)
+    assert results[0]["scored"] == 2 * len(NEEDED[responses][0]) + len(NEEDED[responses][1])
     files = [(tmp_path / name / "scores.parquet").read_bytes() for name in ("first", "second")]
     assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("grader", GRADER_EXAMPLES, ids=lambda grader: grader.name)
+def test_what_a_grader_says_of_itself_fits_together(grader: Any) -> None:
+    """Its inputs are the stage's, its scorer hides its models' names, and grading gets what it reads."""
+    scorer = grader.scorer()
+    assert {model.input for model in grader.models()} <= {*STAGES["score"].optional_inputs}
+    assert scorer.scorer() == scorer
+    assert not {"r", "p", "q"} & {*scorer.model_dump().values()}
+    rank_bys = ("auto", "annotation", "reward") if grader.ranks else ("annotation",)
+    for rank_by in rank_bys:
+        of_pair, of_list = NEEDED[grader.responses(rank_by)]
+        if grader.ranks:
+            assert of_list == [0, 1, 2]  # the min-max rule reads all of them
+        reads_last = grader.sample_score in ("margin", "closeness") or rank_by == "reward"
+        assert of_pair == [0, 1] or not reads_last
+        assert of_list[-1] == 2 or not reads_last
+
+
+def test_lengths_are_tokens_of_the_text_alone(tmp_path: Path) -> None:
+    texts = ("one", "one two three four", "<eos> a stove", "")
+    samples = [
+        Sample(f"s{n}", "x", (Message("user", "q"),), (Response(text), Response("z")), n)
+        for n, text in enumerate(texts)
+    ]
+    score(tmp_path, samples, ResponseLength(), "best")
+    scores = read_scores(tmp_path / "scores.parquet")
+    backend = Tokenizer.from_file(str(TOKENIZER_FILE))
+    expected = [len(backend.encode(text, add_special_tokens=False).ids) for text in texts]
+    assert [scores[f"s{n}"] for n in range(4)] == [[length, None] for length in expected]
+    assert expected[1] > expected[0] > expected[3] == 0
 
 
 def test_file_scores_are_the_files(tmp_path: Path) -> None:

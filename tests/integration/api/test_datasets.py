@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
+from io import BytesIO
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from app.db.claims import fail
@@ -70,6 +74,27 @@ def test_a_broken_line_is_in_the_ledger(api: Api) -> None:
     ledger = api.get(f"/datasets/{uploaded['id']}/validation").json()["data"]
     assert [entry["line"] for entry in ledger] == [41]
     assert "JSON" in ledger[0]["detail"]
+
+
+def test_an_array_and_a_parquet_file_are_datasets_with_rows(api: Api) -> None:
+    buffer = BytesIO()
+    rows = [*RANKED, {**RANKED[0], "responses": RANKED[0]["responses"][:1]}]
+    pq.write_table(pa.Table.from_pylist(rows), buffer)
+    uploaded = api.upload(gzip.compress(buffer.getvalue()), name="columns")
+    array = api.upload(json.dumps([{"prompt": "Q?", "responses": ["only one"]}]).encode(), name="array")
+    run_stages("import")
+    found = api.get(f"/datasets/{uploaded['id']}").json()
+    assert (found["status"], found["format"], found["samples"], found["rejected"]) == (
+        "ready",
+        "ranked",
+        8,
+        1,
+    )
+    ledger = api.get(f"/datasets/{uploaded['id']}/validation").json()["data"]
+    assert [(entry["line"], entry["code"]) for entry in ledger] == [(9, "too_few_responses")]
+    error = api.get(f"/datasets/{array['id']}").json()["error"]
+    assert (error["line"], error["code"]) == (1, "too_few_responses")
+    assert error["message"].startswith("row 1: ")
 
 
 def test_a_file_with_nothing_usable_is_invalid(api: Api) -> None:

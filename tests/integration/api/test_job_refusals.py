@@ -104,6 +104,12 @@ def test_a_policy_is_no_reward_model_nor_the_other_way_round(
         (align(dataset, model={"base": reward}), "/model/base"),
         (align(dataset, model={"base": str(tmp_path)}), "/model/base"),
         (align(dataset, deft={"grader": grader}), "/deft/grader/model"),
+        (align(dataset, deft={"grader": {"name": "margin", "model": policy}}), "/deft/grader/model"),
+        (align(dataset, deft={"grader": {"name": "implicit", "policy": reward}}), "/deft/grader/policy"),
+        (
+            align(dataset, deft={"grader": {"name": "implicit", "policy": policy, "reference": reward}}),
+            "/deft/grader/reference",
+        ),
         (align(dataset, evaluation={"reward_model": "tiny"}), "/evaluation/reward_model"),
         ({"kind": "reward_model", "dataset": dataset, "model": {"base": reward}}, "/model/base"),
     ]
@@ -130,6 +136,10 @@ def test_grading_by_scores_that_are_not_there_is_refused_at_once(api: Api) -> No
     status, code, places, detail = refusal(api, align(dataset["id"], deft={}))
     assert (status, code, places) == (422, "no_scores", [("/deft/grader", "no_scores")])
     assert "reward_model" in detail
+    margin = align(dataset["id"], deft={"grader": {"name": "margin"}})
+    assert refusal(api, margin)[2] == [("/deft/grader", "no_scores")]
+    for grader in ({"name": "distribution"}, {"name": "length"}):
+        assert api.job(**align(dataset["id"], deft={"grader": grader}))["status"] == "queued"
 
 
 def test_a_method_that_needs_rewards_is_refused_at_once_where_the_data_has_none(api: Api) -> None:

@@ -70,6 +70,15 @@ def test_a_live_jobs_model_is_waited_for(api: Api) -> None:
     assert next(s["status"] for s in again["stages"] if s["name"] == "score") == "ready"
 
 
+def test_a_grader_waits_for_the_policy_of_a_live_job(api: Api) -> None:
+    dataset = api.dataset()["id"]
+    policy = api.job(**align(dataset))
+    grader = {"name": "implicit", "policy": f"job:{policy['id']}"}
+    job = api.job(kind="grade", name="g", dataset=dataset, model={"base": "tiny"}, deft={"grader": grader})
+    assert [stage["name"] for stage in job["stages"]] == ["import", "distribution", "score", "grade"]
+    assert [stage["status"] for stage in job["stages"]][1:] == ["ready", "waiting", "waiting"]
+
+
 def test_equal_work_is_reused_unless_it_is_not_to_be(api: Api) -> None:
     dataset = api.dataset()["id"]
     api.grade_job(dataset)

@@ -92,7 +92,7 @@ def test_another_method_shares_all_but_training(rung: list[str]) -> None:
 
 
 def test_another_a_grades_again_without_scoring() -> None:
-    first, second = submit(align()), submit(align(deft={"a": 10, "grader": {"name": "random"}}))
+    first, second = submit(align()), submit(align(deft={"a": 10, "grader": {"name": "scores"}}))
     ours, theirs = runs(first), runs(second)
     assert {stage for stage in ours if ours[stage] == theirs[stage]} == {"import", "score"}
 

@@ -13,6 +13,7 @@ import pytest
 
 from deft_engine.data import importing
 from deft_engine.data.samples import read_samples
+from deft_engine.errors import DeftError
 from deft_engine.events import EventWriter, read_events
 from deft_engine.run import StageContext, StopRequest
 from deft_engine.stages import ImportSpec
@@ -57,6 +58,13 @@ def import_upload(tmp_path: Path) -> Importer:
         return Imported(summary, list(read_samples(out / "samples.parquet")), ledger, written, out)
 
     return importer
+
+
+def imported_or_error(import_upload: Importer, content: bytes, named: str) -> Imported | DeftError:
+    try:
+        return import_upload(content, format=named)
+    except DeftError as error:
+        return error
 
 
 def jsonl(rows: Sequence[Any]) -> bytes:

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deft_engine.data.formats import READERS
 from deft_engine.data.samples import read_index, read_samples, write_samples
 from deft_engine.errors import DataError, DeftError, FormatError, Interrupted
 from deft_engine.run import StopRequest
 from deft_engine.types import Message, Response, Sample
-from tests.unit.data.conftest import Imported, Importer, jsonl
+from tests.unit.data.conftest import Importer, imported_or_error, jsonl
 
 
 def pair(number: int, **fields: Any) -> dict[str, Any]:
@@ -132,9 +133,7 @@ def test_a_line_beyond_the_cap_is_skipped_whole(
     [
         (b"", "no rows"),
         (b"\n \r\n", "no rows"),
-        (b'[{"prompt": "q"}]', "line 1: the file is a JSON array"),
         (b"PK\x03\x04", "line 1: the file is a zip archive"),
-        (b"PAR1", "line 1: the file is a Parquet file"),
         ("{}".encode("utf-16"), "line 1: the file is UTF-16"),
         (
             b'{"instruction": "q", "output": "a"}',
@@ -235,6 +234,13 @@ any_row = st.fixed_dictionaries(
             "responses",
             "scores",
             "score_chosen",
+            "prefix",
+            "suffix",
+            "reward",
+            "sft_index",
+            "instruction",
+            "completions",
+            "conversations",
         )
     },
 )
@@ -245,21 +251,14 @@ any_line = (
 )
 
 
-def imported_or_error(import_upload: Importer, content: bytes, named: str) -> Imported | DeftError:
-    try:
-        return import_upload(content, format=named)
-    except DeftError as error:
-        return error
-
-
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(lines=st.lists(any_line, max_size=8), named=st.sampled_from(["auto", "hh_rlhf", "pairwise", "ranked"]))
+@given(lines=st.lists(any_line, max_size=8), named=st.sampled_from(["auto", *READERS]))
 def test_whatever_is_uploaded_every_row_is_accounted_for(
     lines: list[bytes], named: str, import_upload: Importer
 ) -> None:
     result = imported_or_error(import_upload, b"\n".join(lines), named)
     if isinstance(result, DeftError):
-        assert result.message.startswith(("line ", "the file has no rows"))
+        assert result.message.startswith(("line ", "row ", "the file has no rows"))
         return
     assert result.summary["rows"] == len(result.samples) + len(result.ledger)
     places = sorted([sample.line for sample in result.samples] + [entry["line"] for entry in result.ledger])
@@ -271,7 +270,10 @@ def test_the_examples_of_the_documentation_are_read_as_it_says(import_upload: Im
     page = (Path(__file__).parents[3] / "docs" / "formats.md").read_text()
     examples = page.split("```json\n")[1].split("```")[0].splitlines()
     results = [import_upload(line.encode()) for line in examples]
-    assert [result.summary["format"] for result in results] == ["hh_rlhf", *["pairwise"] * 2, *["ranked"] * 2]
+    assert [result.summary["format"] for result in results] == [
+        *("hh_rlhf", "pairwise", "pairwise", "ranked", "ranked"),
+        *("pro", "ultrafeedback", "sharegpt"),
+    ]
     for result in results:
         (sample,) = result.samples
         assert sample.prompt == (Message("user", "Hi"),)

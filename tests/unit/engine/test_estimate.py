@@ -99,6 +99,16 @@ def test_scoring_only_what_is_needed() -> None:
     assert (needed.tokens, everything.tokens) == (40 * 150, 40 * 225)
 
 
+def test_two_models_cost_twice_and_a_tokenizer_no_device() -> None:
+    one = costs(align(deft={"grader": {"name": "distribution", "difference": True}}))["score"]
+    two = costs(align(deft={"grader": {"name": "implicit", "policy": "builtin:tiny"}}))["score"]
+    assert one.tokens == two.tokens == 40 * 200
+    assert one.seconds is not None
+    assert two.seconds == 2 * one.seconds
+    assert two.memory_bytes == one.memory_bytes
+    assert costs(align(deft={"grader": {"name": "length"}}))["score"].memory_bytes is None
+
+
 def test_generation_is_bounded_by_samples() -> None:
     found = costs(align(evaluation={"samples": 7, "max_new_tokens": 20}))
     assert (found["generate"].samples, found["generate"].tokens) == (7, 7 * 120)
