@@ -133,7 +133,7 @@ def test_from_the_login_to_the_results(
     page.get_by_role("button", name="Log in").click()
 
     page.locator("summary", has_text="Upload").click()
-    page.get_by_label("JSONL, plain or .gz").set_input_files(hostile_file)
+    page.get_by_label("JSONL, JSON array or Parquet, plain or .gz").set_input_files(hostile_file)
     page.get_by_label("Name", exact=True).first.fill(ATTACK)
     page.get_by_role("button", name="Upload").click()
     row = page.locator("#dataset-rows tr", has_text=ATTACK).first

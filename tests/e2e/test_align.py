@@ -33,7 +33,7 @@ REWARD_SERIES = {
     "tokens_per_second",
 }
 DPO_SERIES = REWARD_SERIES | {"logps/chosen", "logps/rejected"}
-DEFT_SERIES = DPO_SERIES | {"deft/r_dis", "deft/grad_share"}
+DEFT_SERIES = DPO_SERIES | {"deft/r_dis", "deft/grad_share", "deft/omega"}
 FIGURES = {"reward", "reward_raw", "bleu", "bleu_pro_char", "length"}
 
 
@@ -78,7 +78,7 @@ def test_the_spec_shows_what_the_preset_filled(aligned: Job, plain: Job) -> None
         "sft_weight": 0.05,
     }
     assert aligned.spec["deft"]["c"] == 12.5
-    assert aligned.spec["deft"]["omega"] == {"grad_share": 0.03}
+    assert aligned.spec["deft"]["omega"] == {"grad_share": 0.03, "hold": False}
     assert aligned.spec["training"]["max_steps"] == STEPS
     assert plain.spec["deft"] is None
 
