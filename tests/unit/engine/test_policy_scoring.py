@@ -79,9 +79,10 @@ def test_r_dis_is_equations_13_to_17_over_all_data(score: Score) -> None:
     q[-1] = torch.zeros_like(q[1])
     for sample in SAMPLES:
         for sign, response in ((1, sample.responses[0]), (-1, sample.responses[-1])):
-            for token in tokenizer.encode(response.text, add_special_tokens=False):
-                if token not in tokenizer.all_special_ids:
-                    q[sign][token] += 1
+            for token in tokenizer(
+                response.text, add_special_tokens=False, split_special_tokens=True
+            ).input_ids:
+                q[sign][token] += 1
     q_diff = q[1] / q[1].sum() - q[-1] / q[-1].sum()
     for sample in SAMPLES:
         ends = (0, len(sample.responses) - 1)
