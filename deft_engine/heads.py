@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from deft_engine.errors import ModelError
+from deft_engine.models import as_it_computes, core_model
 
 _PROBE_TOKENS = 6
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
@@ -47,8 +48,7 @@ def output_head(model: PreTrainedModel) -> nn.Module:
     Raises:
         ModelError: there is none, or the model does something unknown behind it.
     """
-    unwrap = getattr(model, "get_base_model", None)  # LoRA
-    core: PreTrainedModel = unwrap() if unwrap else model
+    core = core_model(model)
     if core not in _known:
         _known[core] = _checked(core)
     return _known[core]
@@ -68,12 +68,9 @@ def _checked(core: PreTrainedModel) -> nn.Module:
     cap = getattr(config, "final_logit_softcapping", None)
     head = linear if scale == 1.0 and cap is None else ChangedHead(linear, scale, cap)
     ids = torch.arange(3, 3 + _PROBE_TOKENS, device=linear.weight.device)[None] % linear.weight.shape[0]
-    was_training = core.training
-    core.eval()
-    with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
+    with as_it_computes(core):
         ours = head(core.base_model(input_ids=ids, use_cache=False).last_hidden_state).float()
         theirs = core(input_ids=ids, use_cache=False).logits.float()
-    core.train(was_training)
     largest = max(float(theirs.abs().max()), 1e-6)
     if (
         ours.shape != theirs.shape

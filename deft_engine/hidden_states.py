@@ -20,7 +20,7 @@ from deft_engine.data.collate import RankedBatch, collate
 from deft_engine.data.tokenise import TokenisedSample
 from deft_engine.errors import DataError
 from deft_engine.heads import output_head
-from deft_engine.models import positions
+from deft_engine.models import as_it_computes, core_model, positions
 from deft_engine.packed_attention import CannotPack, PackedLayout, attends_packed, packed_attention
 
 Layout = Literal["packed", "padded"]
@@ -67,8 +67,7 @@ def batch_layout(core: PreTrainedModel, batch: RankedBatch) -> Layout:
             f"a sample has {batch.longest} tokens; the model has {limit} positions",
             hint=f"set training.max_length to {limit} at most",
         )
-    window = getattr(core.config.get_text_config(), "sliding_window", None)
-    if window is not None and batch.longest > window:
+    if not _within_window(core, batch.longest):
         return "padded"
     if core.training and any(getattr(part, "gradient_checkpointing", False) for part in core.modules()):
         return "packed" if attends_packed(core) else "padded"  # see ``gradient_checkpointing``
@@ -93,10 +92,8 @@ def gradient_checkpointing(model: PreTrainedModel, longest: int) -> Iterator[Non
         model: A model or its LoRA wrapping.
         longest: Tokens of the longest sequence that will come.
     """
-    unwrap = getattr(model, "get_base_model", None)
-    core: PreTrainedModel = unwrap() if unwrap else model
-    window = getattr(core.config.get_text_config(), "sliding_window", None)
-    packable = model_layout(core) == "packed" and (window is None or longest <= window)
+    core = core_model(model)
+    packable = model_layout(core) == "packed" and _within_window(core, longest)
     if core.get_output_embeddings() is not None:
         output_head(core)  # its check runs the model as it is
     core.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -105,6 +102,11 @@ def gradient_checkpointing(model: PreTrainedModel, longest: int) -> Iterator[Non
             yield
     finally:
         core.gradient_checkpointing_disable()
+
+
+def _within_window(core: PreTrainedModel, longest: int) -> bool:
+    window = getattr(core.config.get_text_config(), "sliding_window", None)
+    return window is None or longest <= window
 
 
 def _probe(core: PreTrainedModel) -> Layout:
@@ -119,18 +121,14 @@ def _probe(core: PreTrainedModel) -> Layout:
         TokenisedSample("b", "", ids(14, 2), [ids(16, 4), ids(20, 1), ids(21, 5)], 0),
     ]
     batch = collate(samples).to(embeddings.device)
-    was_training = core.training
-    core.eval()  # dropout would differ
     try:
-        with torch.no_grad(), torch.autocast(embeddings.device.type, enabled=False):
+        with as_it_computes(core):
             packed = _packed(core, batch)[batch.predictors].float()
             padded = _padded(core, batch)[
                 _row_of_cell(batch)[batch.cells], batch.position_ids[batch.predictors]
             ]
     except (CannotPack, TypeError, ValueError, RuntimeError):  # or a model that cannot even be called so
         return "padded"
-    finally:
-        core.train(was_training)
     difference = (packed - padded.float()).abs().max() / padded.float().abs().max()
     return "packed" if bool(difference <= _TOLERANCE[embeddings.dtype]) else "padded"
 

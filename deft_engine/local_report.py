@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from deft_engine.errors import DeftError, SpecError
+from deft_engine.report import REPORT, all_warnings
 
 
 class Report(Protocol):
@@ -38,7 +39,7 @@ class JsonReport:
             "out": str(out),
             "results": {entry["stage"]: entry["result"] for entry in manifest["stages"]},
             "artifacts": manifest["artifacts"],
-            "warnings": _warnings(manifest),
+            "warnings": all_warnings(manifest),
         })  # fmt: skip
 
     def interrupted(self, out: Path) -> None:
@@ -67,10 +68,10 @@ class TextReport:
                 self._console.print(_results_table(entry["result"]))
                 for name, score in entry["result"]["total"].items():
                     self._say(f"{name}: {score['signature']}")
-        for warning in _warnings(manifest):
+        for warning in all_warnings(manifest):
             self._console.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
         names = sorted({name.split("/")[0] + ("/" if "/" in name else "") for name in manifest["artifacts"]})
-        self._say(f"done: {out} holds report.html, manifest.json, {', '.join(names)}")
+        self._say(f"done: {out} holds {REPORT}, manifest.json, {', '.join(names)}")
 
     def interrupted(self, out: Path) -> None:
         self._errors.print(
@@ -101,12 +102,6 @@ def _results_table(results: dict[str, Any]) -> Table:
         values = [f"{s['value']:.2f}" if s["value"] is not None else s["reason"] for s in scores.values()]
         table.add_row(subset, str(max(s["n"] for s in scores.values())), *values)
     return table
-
-
-def _warnings(manifest: dict[str, Any]) -> list[str]:
-    """The plan's warnings and those of stages, each once."""
-    told = [warning for entry in manifest["stages"] for warning in entry["result"].get("warnings", [])]
-    return list(dict.fromkeys([*manifest["warnings"], *told]))
 
 
 def _print_json(value: dict[str, Any]) -> None:

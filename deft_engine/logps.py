@@ -20,6 +20,7 @@ from deft_engine.data.collate import RankedBatch
 from deft_engine.errors import ModelError
 from deft_engine.heads import head_rows, output_head
 from deft_engine.hidden_states import end_states, predictor_states
+from deft_engine.models import core_model
 
 CHUNK_ELEMENTS = 2**23
 """Logits that are alive at a time (32 MB in float32)."""
@@ -93,12 +94,6 @@ def ranked_rewards(reward_model: PreTrainedModel, batch: RankedBatch) -> Tensor:
             hint="train one with a job of kind reward_model, or name a sequence-classification model",
         )
     return _score(head, end_states(core, batch)).masked_fill(~batch.mask, 0.0)
-
-
-def core_model(model: PreTrainedModel) -> PreTrainedModel:
-    """The transformers model inside a LoRA wrapping; others as they are."""
-    unwrap = getattr(model, "get_base_model", None)
-    return unwrap() if unwrap else model
 
 
 def sum_by_response(values: Tensor, cells: Tensor, shape: torch.Size) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +45,24 @@ def resolve_dtype(name: DtypeName) -> torch.dtype:
         )
     dtype: torch.dtype = getattr(torch, name)
     return dtype
+
+
+def core_model(model: PreTrainedModel) -> PreTrainedModel:
+    """The transformers model inside a LoRA wrapping; others as they are."""
+    unwrap = getattr(model, "get_base_model", None)
+    return unwrap() if unwrap else model
+
+
+@contextmanager
+def as_it_computes(core: PreTrainedModel) -> Iterator[None]:
+    """Within it, a model is looked at: no dropout, no gradient, no autocast; its mode is back afterwards."""
+    was_training = core.training
+    core.eval()
+    try:
+        with torch.no_grad(), torch.autocast(core.device.type, enabled=False):
+            yield
+    finally:
+        core.train(was_training)
 
 
 def positions(model: PreTrainedModel) -> int:

@@ -65,7 +65,7 @@ def render_report(
         kind=manifest["spec"]["kind"],
         job=manifest.get("job"),
         sentences=describe(manifest["spec"], results),
-        warnings=_warnings(manifest),
+        warnings=all_warnings(manifest),
         imports=[stage["result"] for stage in stages if stage["stage"] == "import" and stage["result"]],
         grade=results.get("grade"),
         histograms=[histogram(*entry) for entry in _read_json(artifacts, "grading.json").items()],
@@ -176,7 +176,8 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + " […]"
 
 
-def _warnings(manifest: Mapping[str, Any]) -> list[str]:
+def all_warnings(manifest: Mapping[str, Any]) -> list[str]:
+    """The plan's warnings and those of stages, each once."""
     told = [text for stage in manifest["stages"] for text in (stage["result"] or {}).get("warnings", ())]
     return list(dict.fromkeys([*manifest["warnings"], *told]))
 

@@ -18,10 +18,10 @@ from deft_engine.distribution import load_qdiff
 from deft_engine.errors import DataError
 from deft_engine.grading import read_levels
 from deft_engine.hidden_states import model_layout
-from deft_engine.logps import RankedLogps, core_model, ranked_logps
+from deft_engine.logps import RankedLogps, ranked_logps
 from deft_engine.losses import Method
 from deft_engine.losses.output import LossOutput
-from deft_engine.models import add_lora, device, load_policy, save_model
+from deft_engine.models import add_lora, core_model, device, load_policy, save_model
 from deft_engine.omega import DistributionTerm, omega_for_share, share_warnings
 from deft_engine.precision import autocast
 from deft_engine.ranking import ranked_order

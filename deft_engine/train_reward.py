@@ -11,10 +11,10 @@ from deft_engine.checkpoints import Checkpoints, RunIdentity
 from deft_engine.data.samples import read_samples
 from deft_engine.errors import DataError
 from deft_engine.hidden_states import model_layout
-from deft_engine.logps import core_model, ranked_rewards
+from deft_engine.logps import ranked_rewards
 from deft_engine.losses import BradleyTerry
 from deft_engine.losses.output import LossOutput
-from deft_engine.models import add_lora, device, new_reward_model, save_model
+from deft_engine.models import add_lora, core_model, device, new_reward_model, save_model
 from deft_engine.precision import autocast
 from deft_engine.run import StageContext
 from deft_engine.stages import Dtype, TrainRewardSpec

@@ -59,7 +59,10 @@ def _curves(session: Session, job: Job) -> dict[str, Points]:
     """What the job's training reported."""
     trained = [p.stage_run for p in job.stages if p.stage_run.stage in ("train", "train_reward")]
     series = {name: load_series(session, run, name) for run in trained for name in CURVES}
-    return {name: [(step, value) for step, value, _ in found.points()] for name, found in series.items()}
+    return {
+        name: list(zip(found.steps.tolist(), found.values.tolist(), strict=True))
+        for name, found in series.items()
+    }
 
 
 def job_result(runs: list[StageRun], warnings: list[str]) -> Json:

@@ -6,8 +6,7 @@ import hashlib
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -17,6 +16,7 @@ import pytest
 from app.db.models import Role
 from app.settings import get_settings
 from tests.api_world import headers_for
+from tests.worker_world import until
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def server(service_settings: None) -> Iterator[tuple[str, psutil.Process]]:
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
-        until(lambda: answers(url), seconds=60)
+        until(lambda: answers(url), patience=60)
         yield url, psutil.Process(process.pid)
     finally:
         process.terminate()
@@ -41,13 +41,6 @@ def answers(url: str) -> bool:
         return httpx.get(f"{url}/healthz").status_code == 200
     except httpx.TransportError:
         return False
-
-
-def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)
 
 
 def partials() -> list[Path]:

