@@ -171,6 +171,8 @@ def plan_job(spec: AlignJob | GradeJob | RewardModelJob | EvaluateJob, resolver:
             reward_spec = TrainRewardSpec(
                 method=spec.method,
                 training=spec.training,
+                engine=spec.resources.engine,
+                processes=spec.resources.processes,
                 dtype=spec.model.dtype,
                 lora=spec.model.lora,
                 template=spec.model.template,
@@ -270,6 +272,8 @@ def _plan_align(plan: Plan, spec: AlignJob, resolver: Resolver) -> None:
     train_spec = TrainSpec(
         method=spec.method,
         training=spec.training,
+        engine=spec.resources.engine,
+        processes=spec.resources.processes,
         distribution_reward=distribution_reward,
         levels=levels,
         rank_by=_trained_rank_by(spec.method, grading),
