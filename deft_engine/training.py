@@ -6,6 +6,7 @@ that gradient accumulation equals the large batch.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -19,9 +20,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.training_args import OptimizerNames
 
 from deft_engine.checkpoints import Checkpoint, Checkpoints
-from deft_engine.errors import CheckpointMismatch, Interrupted, TrainingDiverged
+from deft_engine.errors import CheckpointMismatch, Interrupted, SpecError, TrainingDiverged
 from deft_engine.hidden_states import gradient_checkpointing
 from deft_engine.losses.output import LossOutput
 from deft_engine.specs import TrainingSpec
@@ -67,6 +69,7 @@ class Training:
             Interrupted: asked to stop; a checkpoint of the last whole step was written.
             TrainingDiverged: the loss or the gradient is NaN or infinite; the step was not made.
             CheckpointMismatch: the checkpoint holds other parameters.
+        SpecError: the optimiser's package is not installed.
         """
         self.recorder.begin(len(self.data), self.resumed.step if self.resumed else 0)
         use_cache = self.model.config.use_cache
@@ -188,6 +191,7 @@ class _Steps(TrainerCallback):  # type: ignore[misc]
 def _arguments(spec: TrainingSpec, total_steps: int, folder: Path) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(folder),
+        optim=_optimizer(spec),
         max_steps=total_steps,
         per_device_train_batch_size=spec.batch_size,
         gradient_accumulation_steps=spec.gradient_accumulation,
@@ -209,6 +213,23 @@ def _arguments(spec: TrainingSpec, total_steps: int, folder: Path) -> TrainingAr
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # else Trainer takes every GPU it sees, by DataParallel
     return arguments
+
+
+def _optimizer(spec: TrainingSpec) -> OptimizerNames:
+    """The Trainer's name of the optimiser.
+
+    Raises:
+        SpecError: it needs a package that is not installed.
+    """
+    if spec.optimizer == "adamw":
+        return OptimizerNames.ADAMW_TORCH_FUSED
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise SpecError(
+            f"training.optimizer {spec.optimizer} needs bitsandbytes, which is not installed here",
+            hint="pip install 'deft[bitsandbytes]' where training runs, or set training.optimizer to adamw",
+            pointer="/training/optimizer",
+        )
+    return OptimizerNames.ADAMW_8BIT
 
 
 def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
