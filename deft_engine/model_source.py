@@ -145,7 +145,7 @@ def _folder(uri: str, path: Path) -> ModelSource:
             f"{uri} has {len(gguf)} GGUF files ({', '.join(file.name for file in gguf)})",
             hint="keep the one to load in a folder of its own",
         )
-    if (path / ADAPTER_CONFIG).exists():  # from_pretrained would follow the base model that it names
+    if (path / ADAPTER_CONFIG).exists():  # from_pretrained would lay it over the model
         raise ModelError(
             f"{uri} holds a LoRA adapter ({ADAPTER_CONFIG}), not a whole model",
             hint="name the merged model; DEFT writes it into the folder model beside adapter",

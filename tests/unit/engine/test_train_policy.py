@@ -324,6 +324,8 @@ def test_the_adapter_on_the_base_model_is_the_merged_model(tmp_path: Path) -> No
     assert run_stage(folder) == EXIT_SUCCEEDED
     adapter = folder / "out" / "adapter"
     assert {path.name for path in adapter.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    listed = json.loads((folder / "manifest.json").read_bytes())["outputs"]
+    assert {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"} < listed.keys()
     config = json.loads((adapter / "adapter_config.json").read_bytes())
     assert (config["peft_type"], config["r"], config["base_model_name_or_path"]) == ("LORA", 4, None)
     assert config["target_modules"] == sorted(config["target_modules"])
