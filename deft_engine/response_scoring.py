@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from deft_engine.data.collate import RankedBatch, collate
-from deft_engine.data.tokenise import TokenisedSample, tokenise
+from deft_engine.data.tokenise import TokenisedSample, left_truncated, tokenise
 from deft_engine.events import EventWriter
 from deft_engine.graders.grader import Responses
 from deft_engine.graders.scoring_context import Rewards, needed_responses, placed
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+Cut = Literal["prompt", "left"]
+"""What gives way where a sequence is too long: see ``tokenise`` and ``left_truncated``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tokenising:
     """How a sample becomes tokens."""
@@ -33,6 +38,13 @@ class Tokenising:
     tokenizer: PreTrainedTokenizerBase
     template: FixedTemplate
     max_length: int
+    cut: Cut = "prompt"
+
+    def parts(self, sample: Sample, order: Sequence[int]) -> list[TokenisedSample]:
+        """The responses ``order`` of a sample, in this order, behind one prompt or each behind its own."""
+        if self.cut == "left":
+            return left_truncated(sample, self.tokenizer, self.template, self.max_length, order)
+        return [tokenise(sample, self.tokenizer, self.template, self.max_length, order)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,26 +85,28 @@ def response_values(
         Interrupted: ``run.stop`` was set; the windows that are done are kept.
     """
 
-    def tokenised(sample: Sample) -> TokenisedSample:
-        order = needed_responses(len(sample.responses), responses)
-        return tokenise(sample, tokenising.tokenizer, tokenising.template, tokenising.max_length, order)
+    def needed(sample: Sample) -> Sequence[int]:
+        return needed_responses(len(sample.responses), responses)
 
     def compute_window(window: list[Sample]) -> list[Rewards]:
         started = time.monotonic()
-        inputs = [tokenised(sample) for sample in window]
-        results: list[Rewards] = [[] for _ in window]
-        for indices in token_batches(inputs):
+        inputs = [tokenising.parts(sample, needed(sample)) for sample in window]
+        parts = list(chain.from_iterable(inputs))
+        values: list[list[float]] = [[] for _ in parts]
+        for indices in token_batches(parts):
             run.stop.check()
-            batch = collate([inputs[index] for index in indices]).to(device())
+            batch = collate([parts[index] for index in indices]).to(device())
             with torch.inference_mode():
-                values = compute(batch).tolist()
-            for index, row in zip(indices, values, strict=True):
-                count = len(window[index].responses)
-                needed = needed_responses(count, responses)
-                results[index] = placed(count, needed, row[: len(needed)])
-        scored = sum(len(sample.responses) for sample in inputs)
+                rows = compute(batch).tolist()
+            for index, row in zip(indices, rows, strict=True):
+                values[index] = row[: len(parts[index].responses)]
+        scored = sum(map(len, values))
         run.pace(done + len(window), len(samples), scored / (time.monotonic() - started))
-        return results
+        in_order = iter(values)
+        return [
+            placed(len(sample.responses), needed(sample), chain.from_iterable(islice(in_order, len(own))))
+            for sample, own in zip(window, inputs, strict=True)
+        ]
 
     done = 0
     for window, results in windows(samples, run.work, run.name, compute_window):

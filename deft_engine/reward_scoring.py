@@ -10,7 +10,8 @@ from deft_engine.graders.grader import Responses
 from deft_engine.graders.scoring_context import Rewards
 from deft_engine.logps import ranked_rewards
 from deft_engine.models import device, load_reward_model, positions
-from deft_engine.response_scoring import ScoringPass, Tokenising, response_values
+from deft_engine.oasst_reward import OasstRewardModel
+from deft_engine.response_scoring import Cut, ScoringPass, Tokenising, response_values
 from deft_engine.run import StopRequest
 from deft_engine.templates import resolve_template
 from deft_engine.tokenizer import load_tokenizer
@@ -33,7 +34,8 @@ def score_samples(
     Args:
         model_uri: The reward model, as ``load_reward_model`` takes it.
         responses: Which of a sample's responses are scored; the others' reward is None.
-        max_length: Tokens of prompt and response; see ``tokenise``.
+        max_length: Tokens of prompt and response; see ``tokenise``, for OpenAssistant's models
+            ``left_truncated``.
         work: Folder that keeps what is done.
 
     Raises:
@@ -44,10 +46,11 @@ def score_samples(
     template = resolve_template("auto", model_uri, tokenizer)
     model = load_reward_model(model_uri, "auto").to(device())
     limit = min(max_length, positions(model))
+    cut: Cut = "left" if isinstance(model, OasstRewardModel) else "prompt"
     yield from response_values(
         samples,
         responses,
-        Tokenising(tokenizer, template, limit),
+        Tokenising(tokenizer, template, limit, cut),
         lambda batch: ranked_rewards(model, batch),
         ScoringPass("rewards", events, stop, work),
     )

@@ -20,9 +20,9 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -48,6 +48,8 @@ _VERSIONED = (
     "torch",
     "transformers",
     "accelerate",
+    "peft",
+    "bitsandbytes",
     "tokenizers",
     "safetensors",
     "sacrebleu",
@@ -102,6 +104,8 @@ class StageContext(Generic[SpecT]):
     events: EventWriter
     stop: StopRequest
     world: World = ALONE
+    input_ids: Mapping[str, str] = field(default_factory=dict)
+    """As in the request."""
 
     def path(self, name: str) -> Path:
         """The local path of an input that is a file or folder."""
@@ -166,7 +170,10 @@ def run_stage(
     for leftover in (building, out):  # no manifest was written, so neither is whole
         shutil.rmtree(leftover, ignore_errors=True)
     building.mkdir()
-    result = stage.load()(StageContext(spec, request.inputs, building, folder / "work", events, stop, world))
+    context = StageContext(
+        *(spec, request.inputs, building, folder / "work", events, stop, world, request.input_ids)
+    )
+    result = stage.load()(context)
     missing = [name for name in stage.outputs if not (building / name).exists()]
     if missing:
         raise RuntimeError(f"stage {stage.name} did not write {', '.join(missing)}")
@@ -178,7 +185,7 @@ def run_stage(
         "inputs": request.input_ids,
         "outputs": _hash_outputs(building),
         "result": result,
-        "versions": _versions(),
+        "versions": versions(),
         "attempt": request.attempt,
         "started_at": started.isoformat(),
         "finished_at": datetime.now(UTC).isoformat(),
@@ -204,7 +211,8 @@ def _hash_outputs(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that a result depends on, as far as they are installed."""
     found = {"python": platform.python_version()}
     for name in _VERSIONED:
         try:

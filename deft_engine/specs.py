@@ -19,7 +19,10 @@ Engine = Literal["single", "ddp", "zero-1", "zero-2", "zero-3", "fsdp"]
 
 
 class LoraSpec(Spec):
-    """Low-rank adapters (peft); merged into ``model/`` when training ends."""
+    """Low-rank adapters (peft), merged into ``model/`` when training ends.
+
+    ``adapter/`` has them alone, for ``peft.PeftModel.from_pretrained`` on the base model.
+    """
 
     r: int = Field(16, ge=1, le=1024)
     alpha: float = Field(32.0, gt=0, le=4096)
@@ -37,7 +40,8 @@ class ModelSpec(Spec):
     """``auto``: float32 on a CPU, bfloat16 on a device that has it."""
     lora: LoraSpec | None = None
     template: Template = "auto"
-    """``auto``: the tokenizer's chat template where it has one, else ``hh``."""
+    """``auto``: what a model made here was trained with, else ``chat`` where the tokenizer has a template,
+    else ``hh``."""
 
 
 class GradShare(Spec):
@@ -108,6 +112,10 @@ class TrainingSpec(Spec):
     epochs: int = Field(1, ge=1, le=1000)
     max_steps: int | None = Field(None, ge=1)
     """Stop after so many optimiser steps, whatever ``epochs`` says."""
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    """``adamw_8bit`` keeps both moments in 8 bits (Dettmers et al. 2022), a quarter of their memory.
+
+    It needs the extra ``bitsandbytes`` where training runs."""
     learning_rate: float = Field(5e-7, gt=0, le=10)
     lr_scheduler: Literal["linear", "constant", "cosine"] = "linear"
     warmup_steps: int = Field(0, ge=0)

@@ -43,7 +43,7 @@ class ImportSpec(Spec):
 
 
 class TrainRewardSpec(Spec):
-    """Train a reward model (eq 1)."""
+    """Train a reward model (eq 1); with LoRA it makes ``adapter`` beside ``model``."""
 
     method: BradleyTerry
     training: TrainingSpec
@@ -103,7 +103,10 @@ class DistributionRewardSpec(Spec):
 
 
 class TrainSpec(Spec):
-    """Train a policy by a method, in DEFT form where ``distribution_reward`` is given."""
+    """Train a policy by a method, in DEFT form where ``distribution_reward`` is given.
+
+    With LoRA it makes ``adapter`` beside ``model``.
+    """
 
     method: Method
     training: TrainingSpec
@@ -165,7 +168,7 @@ STAGES: dict[str, Stage] = {
             "deft_engine.data.importing:run",
         ),
         Stage(
-            "train_reward", TrainRewardSpec, ("samples", "model"), ("model",), Queue.GPU, 1,
+            "train_reward", TrainRewardSpec, ("samples", "model"), ("model",), Queue.GPU, 2,
             "deft_engine.train_reward:run",
         ),
         Stage(
@@ -187,7 +190,7 @@ STAGES: dict[str, Stage] = {
             "deft_engine.reference:run", optional_inputs=("levels",),
         ),
         Stage(
-            "train", TrainSpec, ("samples", "model"), ("model",), Queue.GPU, 1,
+            "train", TrainSpec, ("samples", "model"), ("model",), Queue.GPU, 2,
             "deft_engine.train_policy:run", optional_inputs=("levels", "scores", "qdiff", "reference"),
         ),
         Stage(

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from deft_engine.errors import ModelError
-from deft_engine.model_source import locate, read_card
+from deft_engine.model_source import OASST_REWARD_MODEL, ModelSource, locate, model_type, read_card
 from deft_engine.specs import Template
+from deft_engine.time_limit import TooSlow, cpu_time_limit
 from deft_engine.types import Message
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ FixedTemplate = Literal["chat", "hh", "oasst"]
 _HH_TAGS = {"system": "\n\nSystem: ", "user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
 _HH_ANSWER = "\n\nAssistant:"
 _OASST_TAGS = {"system": "<|system|>", "user": "<|prompter|>", "assistant": "<|assistant|>"}
+_CHAT_SECONDS = 10.0  # of a processor, for one prompt; a usual template takes less than a thousandth
 TURN_TAGS = {"hh": ("\n\nHuman:", "\n\nAssistant:"), "oasst": (), "chat": ()}
 """Template -> texts that begin a new turn; where they are special tokens, generation ends at EOS alone."""
 
@@ -34,14 +36,15 @@ TURN_TAGS = {"hh": ("\n\nHuman:", "\n\nAssistant:"), "oasst": (), "chat": ()}
 def resolve_template(template: Template, uri: str, tokenizer: PreTrainedTokenizerBase) -> FixedTemplate:
     """The template to use for the model at ``uri``.
 
-    ``auto``: what its ``deft.json`` says, else ``chat`` where the tokenizer has a chat template, else ``hh``.
+    ``auto``: what its ``deft.json`` says, else ``oasst`` for a reward model of OpenAssistant, ``chat`` where
+    the tokenizer has a chat template, ``hh`` for all others.
 
     Raises:
         ModelError: the tokenizer lacks what the template needs.
     """
     if template == "auto":
-        saved = read_card(locate(uri)).get("template")
-        template = saved or ("chat" if tokenizer.chat_template else "hh")
+        source = locate(uri)
+        template = read_card(source).get("template") or _usual_template(source, tokenizer)
     if template == "chat" and not tokenizer.chat_template:
         raise ModelError(
             f"{uri}: the tokenizer has no chat template", hint='set model.template to "hh" or "auto"'
@@ -93,6 +96,12 @@ def cut_prompt(ids: list[int], limit: int, tokenizer: PreTrainedTokenizerBase) -
     return ids[len(ids) - limit :]
 
 
+def _usual_template(source: ModelSource, tokenizer: PreTrainedTokenizerBase) -> FixedTemplate:
+    if model_type(source) == OASST_REWARD_MODEL:
+        return "oasst"
+    return "chat" if tokenizer.chat_template else "hh"
+
+
 def _bos(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """BOS where the tokenizer itself begins a text with it."""
     first: list[int] = tokenizer("a")["input_ids"][:1]
@@ -102,7 +111,13 @@ def _bos(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 def _chat(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
     turns = [{"role": message.role, "content": message.content} for message in messages]
     try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        with cpu_time_limit(_CHAT_SECONDS):
+            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    except TooSlow as error:
+        raise ModelError(
+            f"the tokenizer's chat template does not come to an end: {error}",
+            hint='mend chat_template in the model\'s folder, or set model.template to "hh"',
+        ) from error
     except Exception as error:  # a template may raise anything
         raise ModelError(
             f"the tokenizer's chat template refuses a prompt with the roles "

@@ -19,9 +19,10 @@ from deft_engine.grading import read_levels
 from deft_engine.heads import output_head
 from deft_engine.hidden_states import model_layout
 from deft_engine.logps import RankedLogps, ranked_logps
+from deft_engine.lora import add_lora
 from deft_engine.losses import Method
 from deft_engine.losses.output import LossOutput
-from deft_engine.models import add_lora, core_model, device, load_policy, save_model
+from deft_engine.models import core_model, device, load_policy
 from deft_engine.omega import DistributionTerm, omega_for_share, share_warnings
 from deft_engine.precision import autocast
 from deft_engine.ranking import ranked_order
@@ -31,6 +32,7 @@ from deft_engine.specs import GradShare
 from deft_engine.stages import Dtype, TrainSpec
 from deft_engine.templates import resolve_template
 from deft_engine.tokenizer import load_tokenizer, tokenizer_sha256
+from deft_engine.trained_model import write_trained_model
 from deft_engine.training import Training
 from deft_engine.training_data import (
     BatchOrder,
@@ -94,7 +96,7 @@ class PolicyObjective:
 
 
 def run(context: StageContext[TrainSpec]) -> dict[str, Any]:
-    """Train, and write the policy into ``model/``.
+    """Train, and write the policy into ``model/``, with LoRA also its adapter alone into ``adapter/``.
 
     Raises:
         DataError: no sample is left to train on, or an artifact lacks one of the samples.
@@ -105,7 +107,8 @@ def run(context: StageContext[TrainSpec]) -> dict[str, Any]:
     set_seed(spec.training.seed)  # LoRA's first weights
     tokenizer = load_tokenizer(uri)
     template = resolve_template(spec.template, uri, tokenizer)
-    data = TrainingData(training_samples(context), tokenizer, template, spec.training.max_length)
+    samples = training_samples(context)
+    data = TrainingData(samples, tokenizer, template, spec.training.max_length)
     order = BatchOrder(len(data), spec.training)
     model = load_policy(uri, "float32")  # see deft_engine.precision
     if spec.lora is not None:
@@ -127,9 +130,7 @@ def run(context: StageContext[TrainSpec]) -> dict[str, Any]:
     for warning in warnings:
         context.events.log(warning, "warning")
     layout = model_layout(core_model(model))
-    recipe = {"recipe": spec.model_dump(mode="json"), "omega": term.omega if term else None}
-    save_model(model, tokenizer, context.out / "model", "policy", template, recipe)
-    return recorder.result() | {
+    result = recorder.result() | {
         "omega": term.omega if term else None,
         "grad_share": term.mean_share if term else None,
         "r_dis_first": recorder.first.get("deft/r_dis"),
@@ -137,6 +138,8 @@ def run(context: StageContext[TrainSpec]) -> dict[str, Any]:
         "layout": layout,
         "warnings": warnings,
     }
+    write_trained_model(context, model, tokenizer, "policy", template, samples, result)
+    return result
 
 
 def training_samples(context: StageContext[TrainSpec]) -> list[RankedSample]:

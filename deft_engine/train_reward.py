@@ -11,14 +11,16 @@ from deft_engine.data.samples import read_samples
 from deft_engine.errors import DataError
 from deft_engine.hidden_states import model_layout
 from deft_engine.logps import ranked_rewards
+from deft_engine.lora import add_lora
 from deft_engine.losses import BradleyTerry
 from deft_engine.losses.output import LossOutput
-from deft_engine.models import add_lora, core_model, device, new_reward_model, save_model
+from deft_engine.models import core_model, device, new_reward_model
 from deft_engine.precision import autocast
 from deft_engine.run import StageContext
 from deft_engine.stages import Dtype, TrainRewardSpec
 from deft_engine.templates import resolve_template
 from deft_engine.tokenizer import load_tokenizer
+from deft_engine.trained_model import write_trained_model
 from deft_engine.training import Training
 from deft_engine.training_data import (
     RankedSample,
@@ -55,7 +57,7 @@ class RewardObjective:
 
 
 def run(context: StageContext[TrainRewardSpec]) -> dict[str, Any]:
-    """Train, and write the reward model into ``model/``.
+    """Train, and write the reward model into ``model/``, with LoRA also its adapter alone into ``adapter/``.
 
     The result's ``accuracy`` is the share of pairs ranked rightly over the last epoch, each batch before its
     update: with one epoch no pair was seen before.
@@ -84,13 +86,13 @@ def run(context: StageContext[TrainRewardSpec]) -> dict[str, Any]:
 
     recorder = training.recorder
     layout = model_layout(core_model(model))
-    recipe = {"recipe": spec.model_dump(mode="json")}
-    save_model(model, tokenizer, context.out / "model", "reward_model", template, recipe)
-    return recorder.result() | {
+    result = recorder.result() | {
         "accuracy": recorder.last_epoch["rewards/accuracies"],
         "layout": layout,
         "warnings": [],
     }
+    write_trained_model(context, model, tokenizer, "reward_model", template, samples, result)
+    return result
 
 
 def _ranked(sample: Sample, method: BradleyTerry) -> RankedSample:

@@ -6,6 +6,7 @@ that gradient accumulation equals the large batch.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -21,9 +22,10 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.training_args import OptimizerNames
 
 from deft_engine.checkpoints import Checkpoint, Checkpoints, RunIdentity
-from deft_engine.errors import CheckpointMismatch, Interrupted, TrainingDiverged
+from deft_engine.errors import CheckpointMismatch, Interrupted, SpecError, TrainingDiverged
 from deft_engine.hidden_states import gradient_checkpointing
 from deft_engine.losses.output import LossOutput
 from deft_engine.models import core_model
@@ -107,6 +109,7 @@ class Training:
             TrainingDiverged: the loss or the gradient is NaN or infinite; the step was not made (DeepSpeed
                 clips and steps in one: there a step of an infinite gradient was made, and is not kept).
             CheckpointMismatch: the checkpoint holds other parameters.
+            SpecError: the optimiser's package is not installed.
         """
         self.recorder.begin(len(self.data), self.resumed.step if self.resumed else 0)
         self.objective.prepare(self.model)
@@ -312,6 +315,7 @@ def _arguments(training: Training, total_steps: int) -> TrainingArguments:
     spec = training.spec
     arguments = TrainingArguments(
         output_dir=str(training.checkpoints.work),
+        optim=_optimizer(spec),
         max_steps=total_steps,
         deepspeed=deepspeed_config(training.engine, spec),
         ddp_find_unused_parameters=False,
@@ -336,6 +340,23 @@ def _arguments(training: Training, total_steps: int) -> TrainingArguments:
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # else Trainer takes every GPU it sees, by DataParallel
     return arguments
+
+
+def _optimizer(spec: TrainingSpec) -> OptimizerNames:
+    """The Trainer's name of the optimiser.
+
+    Raises:
+        SpecError: it needs a package that is not installed.
+    """
+    if spec.optimizer == "adamw":
+        return OptimizerNames.ADAMW_TORCH_FUSED
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise SpecError(
+            f"training.optimizer {spec.optimizer} needs bitsandbytes, which is not installed here",
+            hint="pip install 'deft[bitsandbytes]' where training runs, or set training.optimizer to adamw",
+            pointer="/training/optimizer",
+        )
+    return OptimizerNames.ADAMW_8BIT
 
 
 def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:

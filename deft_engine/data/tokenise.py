@@ -66,6 +66,38 @@ def tokenise(
     )
 
 
+def left_truncated(
+    sample: Sample,
+    tokenizer: PreTrainedTokenizerBase,
+    template: FixedTemplate,
+    max_length: int,
+    order: Sequence[int],
+) -> list[TokenisedSample]:
+    """A sample's ids with each sequence cut on its left, as OpenAssistant's reward models were trained.
+
+    Where all sequences fit, one sample that holds the prompt once. Else each response is a sample of its own,
+    since their prompts begin at different places; where the response alone is too long, its first token kept
+    stands for the prompt.
+
+    Args:
+        order: As in ``tokenise``.
+    """
+    prompt = render_prompt(tokenizer, sample.prompt, template)
+    responses = [
+        [*render_response(tokenizer, sample.responses[index].text, template), tokenizer.eos_token_id]
+        for index in order
+    ]
+    if len(prompt) + max(map(len, responses)) <= max_length:
+        return [TokenisedSample(sample.id, sample.subset, prompt, responses, truncated=0)]
+    cut = []
+    for response in responses:
+        kept = [*prompt, *response][-max_length:]
+        start = max(1, len(kept) - len(response))
+        truncated = int(len(response) > max_length)
+        cut.append(TokenisedSample(sample.id, sample.subset, kept[:start], [kept[start:]], truncated))
+    return cut
+
+
 def _last_user_turn(messages: Sequence[Message]) -> Sequence[Message]:
     users = [index for index, message in enumerate(messages) if message.role == "user"]
     return messages[users[-1] :] if users else messages[-1:]

@@ -114,6 +114,12 @@ def points(folder: Path) -> dict[tuple[str, int], Any]:
     return {key: value for key, value in found.items() if key[0] not in UNREPEATABLE}
 
 
+def outputs(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file that was made."""
+    files = [path for path in (folder / "out").rglob("*") if path.is_file()]
+    return {path.relative_to(folder / "out").as_posix(): path.read_bytes() for path in files}
+
+
 def weights(folder: Path) -> bytes:
     """The bytes of the model that was made."""
     return (folder / "out" / "model" / "model.safetensors").read_bytes()

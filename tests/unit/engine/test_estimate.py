@@ -87,6 +87,14 @@ def test_deft_trains_on_its_levels(levels: list[str], samples: int) -> None:
     assert found["train"].samples == found["reference"].samples == samples
 
 
+def test_an_8_bit_optimiser_takes_6_bytes_less_of_a_parameter() -> None:
+    plain, small = (
+        costs(align(training={"optimizer": optimizer}))["train"].memory_bytes
+        for optimizer in ("adamw", "adamw_8bit")
+    )
+    assert plain - small == 6 * (2048 * 128 + 4 * 128 * (4 * 128 + 3 * 384))
+
+
 def test_prompts_make_room_in_a_short_context() -> None:
     cost = costs(align(training={"max_length": 80}))["train"]
     assert cost.tokens == 40 * (30 + 2 * 50)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.numpy import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -33,6 +34,7 @@ from tests.unit.engine.stage_folders import (
     error_of,
     make_samples,
     make_stage,
+    outputs,
     points,
     result_of,
     run_stage,
@@ -309,10 +311,32 @@ def test_a_stopped_deft_run_resumes_bit_by_bit(
     (first, *_), (second, *_) = ([e for _, e in read_events(p, 0)] for p in sorted(folder.glob("events-*")))
     assert first["message"] == "training on 6 samples in 6 steps"
     assert second["message"] == "training on 6 samples in 6 steps, going on after step 3"
-    assert weights(folder) == weights(whole)
+    assert outputs(folder) == outputs(whole)
+    assert ("adapter/adapter_model.safetensors" in outputs(whole)) == (lora is not None)
     assert points(folder) == points(whole)
     assert result_of(folder)["steps"] == 6
     assert result_of(folder) | {"seconds": 0} == result_of(whole) | {"seconds": 0}
+
+
+def test_the_adapter_on_the_base_model_is_the_merged_model(tmp_path: Path) -> None:
+    spec = train_spec(SFT(), lora=LoraSpec(r=4), training={"epochs": 4, "learning_rate": 1e-2})
+    folder = make_stage(tmp_path / "run", "train", spec, PAIRS)
+    assert run_stage(folder) == EXIT_SUCCEEDED
+    adapter = folder / "out" / "adapter"
+    assert {path.name for path in adapter.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    listed = json.loads((folder / "manifest.json").read_bytes())["outputs"]
+    assert {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"} < listed.keys()
+    config = json.loads((adapter / "adapter_config.json").read_bytes())
+    assert (config["peft_type"], config["r"], config["base_model_name_or_path"]) == ("LORA", 4, None)
+    assert config["target_modules"] == sorted(config["target_modules"])
+    ids = torch.tensor([load_tokenizer("builtin:tiny")("a green river")["input_ids"]])
+    with torch.no_grad():
+        base = load_policy("builtin:tiny", "float32")
+        before = base(ids).logits
+        from_adapter = PeftModel.from_pretrained(base, adapter).eval()(ids).logits
+        merged = AutoModelForCausalLM.from_pretrained(folder / "out" / "model")(ids).logits
+    torch.testing.assert_close(from_adapter, merged)
+    assert (merged - before).abs().max() > 0.01
 
 
 def test_the_model_folder_stands_alone(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from deft_engine.losses import BradleyTerry
+from deft_engine.models import new_reward_model
 from deft_engine.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
 from deft_engine.specs import LoraSpec, TrainingSpec
 from deft_engine.stages import TrainRewardSpec
@@ -20,6 +22,7 @@ from tests.unit.engine.stage_folders import (
     error_of,
     make_samples,
     make_stage,
+    outputs,
     points,
     result_of,
     run_stage,
@@ -78,7 +81,7 @@ def test_a_killed_run_resumes_bit_by_bit(tmp_path: Path, undisturbed: Path, kill
     assert run_stage_process(folder, KILLS[kill]).returncode == SIGKILL
     assert not (folder / "manifest.json").exists()
     assert run_stage(folder, attempt=2) == EXIT_SUCCEEDED
-    assert weights(folder) == weights(undisturbed)
+    assert outputs(folder) == outputs(undisturbed)
     assert points(folder) == points(undisturbed)
     unlike = {"seconds"}
     assert {k: v for k, v in result_of(folder).items() if k not in unlike} == {
@@ -139,7 +142,7 @@ def test_lora_trains_resumes_and_is_merged(tmp_path: Path) -> None:
     folder = make_stage(tmp_path / "stopped", "train_reward", spec, SAMPLES)
     assert run_stage(folder, stop=StopAfter(3)) == EXIT_INTERRUPTED
     assert run_stage(folder, attempt=2) == EXIT_SUCCEEDED
-    assert weights(folder) == weights(whole)
+    assert outputs(folder) == outputs(whole)
     assert points(folder) == points(whole)
     model, report = AutoModelForSequenceClassification.from_pretrained(
         folder / "out" / "model", output_loading_info=True
@@ -147,6 +150,12 @@ def test_lora_trains_resumes_and_is_merged(tmp_path: Path) -> None:
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     assert not any("lora" in name for name, _ in model.named_parameters())
+    ids = torch.tensor([[1, 300, 301, 2]])
+    from_adapter = PeftModel.from_pretrained(
+        new_reward_model("builtin:tiny", "float32"), folder / "out" / "adapter"
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(from_adapter(ids).logits, model.eval()(ids).logits)
 
 
 def test_a_checkpoint_of_another_spec_is_refused(tmp_path: Path) -> None:

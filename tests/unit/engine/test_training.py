@@ -20,9 +20,10 @@ from deft_engine.data.tokenise import tokenise
 from deft_engine.errors import TrainingDiverged
 from deft_engine.events import EventWriter, read_events
 from deft_engine.hidden_states import model_layout
+from deft_engine.lora import add_lora
 from deft_engine.losses import SFT
 from deft_engine.losses.output import LossOutput
-from deft_engine.models import add_lora, core_model, load_policy
+from deft_engine.models import core_model, load_policy
 from deft_engine.run import StopRequest
 from deft_engine.specs import LoraSpec, TrainingSpec
 from deft_engine.tokenizer import load_tokenizer
