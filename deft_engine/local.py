@@ -21,11 +21,13 @@ from typing import Any
 
 from deft_engine import stage_process
 from deft_engine.canonical import canonical_json, sha256_file
+from deft_engine.endpoints.hosts import EVERYTHING, HOSTS_VARIABLE, AllowedHosts
+from deft_engine.endpoints.spec import EndpointSpec
 from deft_engine.errors import DeftError, Interrupted, ResourceError, SpecError, StageCrashed
 from deft_engine.events import read_events
 from deft_engine.local_artifacts import local_inputs, publish, stage_folder
 from deft_engine.local_report import JsonReport, Report, TextReport, error_object
-from deft_engine.model_names import resolve_model
+from deft_engine.model_names import resolve_endpoint, resolve_model
 from deft_engine.plan import DatasetRef, External, Plan, PlannedStage, plan_job
 from deft_engine.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED, StageRequest, StopRequest
 from deft_engine.spec_file import read_job
@@ -51,6 +53,9 @@ class LocalResolver:
 
     def model(self, name: str, revision: str | None, pointer: str) -> External:
         return resolve_model(name, revision, pointer, roots=None)
+
+    def endpoint(self, spec: EndpointSpec, pointer: str) -> External:
+        return resolve_endpoint(spec, pointer, AllowedHosts.parse(os.environ.get(HOSTS_VARIABLE, EVERYTHING)))
 
 
 class StageFailed(Exception):

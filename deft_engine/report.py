@@ -90,7 +90,17 @@ def describe(spec: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
         case "reward_model":
             return [f"A reward model was trained from {spec['model']['base']} on ranked responses (eq 1)."]
         case "evaluate":
-            return [f"{spec['model']['base']} answered the prompts of {spec['eval_dataset']}, greedily."]
+            asked = spec["model"].get("endpoint")
+            model = _endpoint_name(asked) if asked else spec["model"]["base"]
+            return [f"{model} answered the prompts of {spec['eval_dataset']}, greedily."]
+        case "augment":
+            what = "refined the references" if spec["mode"] == "reference" else "wrote a further response"
+            return [f"{_endpoint_name(spec['endpoint'])} {what} for the samples of {spec['dataset']}."]
+        case _:
+            return _describe_alignment(spec, results)
+
+
+def _describe_alignment(spec: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
     method, deft = spec["method"]["name"].upper(), spec["deft"]
     base = spec["model"]["base"]
     if deft is None:
@@ -106,6 +116,10 @@ def describe(spec: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
     share = results.get("train", {}).get("grad_share")
     measured = f", measured as {share:.2g} of the base loss's gradient" if share is not None else ""
     return [*said, f"The distribution reward R_dis (eqs 16-17) had the weight omega = {omega:.3g}{measured}."]
+
+
+def _endpoint_name(endpoint: Mapping[str, Any]) -> str:
+    return f"{endpoint['model']} at {endpoint['url']}"
 
 
 def _grading_sentence(deft: Mapping[str, Any]) -> str:

@@ -115,7 +115,7 @@ class TrainSpec(Spec):
 
 
 class GenerateSpec(Spec):
-    """Decode greedily, one answer a prompt."""
+    """Answer greedily, once a prompt. An endpoint gets prompts whole, ``max_new_tokens`` and no more."""
 
     max_new_tokens: int
     max_prompt_length: int
@@ -124,6 +124,17 @@ class GenerateSpec(Spec):
     batch_size: int
     dtype: Dtype
     template: Template
+
+
+class AugmentSpec(Spec):
+    """Let an endpoint write a further response to each sample, or refine its reference."""
+
+    mode: Literal["response", "reference"]
+    place: Literal["first", "last"]
+    max_new_tokens: int
+    temperature: float
+    samples: int | None
+    seed: int
 
 
 class EvaluateSpec(Spec):
@@ -187,8 +198,12 @@ STAGES: dict[str, Stage] = {
             "deft_engine.train_policy:run", optional_inputs=("levels", "scores", "qdiff", "reference"),
         ),
         Stage(
-            "generate", GenerateSpec, ("samples", "model"), ("generations.jsonl",), Queue.GPU, 1,
-            "deft_engine.generation:run",
+            "generate", GenerateSpec, ("samples",), ("generations.jsonl",), Queue.GPU, 1,
+            "deft_engine.answering:run", optional_inputs=("model", "endpoint"),  # one of them
+        ),
+        Stage(
+            "augment", AugmentSpec, ("samples", "endpoint"), ("augmented.jsonl",), Queue.CPU, 1,
+            "deft_engine.endpoints.augment:run",
         ),
         Stage(
             "evaluate", EvaluateSpec, ("generations",), ("results.json",), Queue.GPU, 1,

@@ -26,14 +26,14 @@ from app.ids import new_id
 from app.settings import get_settings
 from deft_engine.errors import SpecError
 from deft_engine.plan import External, Made, Plan, PlannedStage
-from deft_engine.specs import AlignJob, EvaluateJob, GradeJob, RewardModelJob
+from deft_engine.specs import Job as JobRequest
 
 _USABLE = (*LIVE_STAGES, StageStatus.SUCCEEDED)
 
 
 def submit_job(
     session: Session,
-    spec: AlignJob | GradeJob | RewardModelJob | EvaluateJob,
+    spec: JobRequest,
     plan: Plan,
     *,
     reuse: bool,
@@ -173,7 +173,7 @@ def _told_as_reused(session: Session, joined: Sequence[StageRun], now: datetime)
 def _name_datasets(
     session: Session,
     job: Job,
-    spec: AlignJob | GradeJob | RewardModelJob | EvaluateJob,
+    spec: JobRequest,
     dataset_ids: Sequence[str],
 ) -> None:
     """Note the datasets that the job names, so that they are not deleted under it."""
