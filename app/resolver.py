@@ -14,6 +14,7 @@ from deft_engine.endpoints.spec import EndpointSpec
 from deft_engine.errors import SpecError
 from deft_engine.graders import FileScores
 from deft_engine.model_names import resolve_endpoint, resolve_model
+from deft_engine.mt_bench.files import FASTCHAT
 from deft_engine.plan import DatasetRef, External, Made, Plan, Source, plan_job
 from deft_engine.specs import AlignJob, GradeJob, RewardModelJob
 from deft_engine.specs import Job as JobRequest
@@ -34,6 +35,30 @@ class ServiceResolver:
 
     def dataset(self, name: str, pointer: str) -> DatasetRef:
         """An uploaded dataset by its id; one that is still being read is waited for."""
+        found = self._found(name, pointer)
+        if found.summary is not None and found.summary["format"] == FASTCHAT:
+            raise SpecError(
+                f"dataset {name} holds questions or answers in FastChat's format, and no samples",
+                hint="name it in a job of kind judge; here, name preference data",
+                code="unfit_dataset",
+                pointer=pointer,
+            )
+        return dataset_ref(found)
+
+    def file(self, name: str, pointer: str) -> External:
+        """An upload in FastChat's format; one that is still being read is taken at its word."""
+        found = self._found(name, pointer)
+        if found.summary is not None and found.summary["format"] != FASTCHAT:
+            raise SpecError(
+                f"dataset {name} is in the format {found.summary['format']}, not in FastChat's",
+                hint='upload rows with "question_id" and "turns" (questions) or "choices" (answers)',
+                code="unfit_dataset",
+                pointer=pointer,
+            )
+        return External(f"upload:{found.sha256}", found.sha256)
+
+    def _found(self, name: str, pointer: str) -> Dataset:
+        """A dataset that can be named, which is noted. Raises as ``dataset``."""
         found = find_dataset(self._session, name)
         if found is None:
             raise SpecError(
@@ -51,7 +76,7 @@ class ServiceResolver:
                 pointer=pointer,
             )
         self.datasets[pointer] = found
-        return dataset_ref(found)
+        return found
 
     def model(self, name: str, revision: str | None, pointer: str) -> Source:
         """A built-in model, a folder below the allowed roots, a hub id, or the model that a job makes."""

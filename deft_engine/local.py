@@ -41,21 +41,28 @@ class LocalResolver:
     """Names in a local spec: a dataset is a file's path, a model what ``resolve_model`` knows."""
 
     def dataset(self, name: str, pointer: str) -> DatasetRef:
-        path = Path(name).absolute()
-        if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
-            raise SpecError(
-                f"dataset {name!r}: there is no such file",
-                hint="name a file of preference data (JSON, JSONL or Parquet, plain or .gz); "
-                "a relative path starts at the current folder",
-                pointer=pointer,
-            )
-        return DatasetRef(External(f"path:{path}", sha256_file(path)), ImportSpec())
+        return DatasetRef(_file("dataset", name, pointer, "a file of preference data"), ImportSpec())
+
+    def file(self, name: str, pointer: str) -> External:
+        return _file("file", name, pointer, "a file in FastChat's format")
 
     def model(self, name: str, revision: str | None, pointer: str) -> External:
         return resolve_model(name, revision, pointer, roots=None)
 
     def endpoint(self, spec: EndpointSpec, pointer: str) -> External:
         return resolve_endpoint(spec, pointer, AllowedHosts.parse(os.environ.get(HOSTS_VARIABLE, EVERYTHING)))
+
+
+def _file(what: str, name: str, pointer: str, expected: str) -> External:
+    path = Path(name).absolute()
+    if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
+        raise SpecError(
+            f"{what} {name!r}: there is no such file",
+            hint=f"name {expected} (JSON, JSONL or Parquet, plain or .gz); "
+            "a relative path starts at the current folder",
+            pointer=pointer,
+        )
+    return External(f"path:{path}", sha256_file(path))
 
 
 class StageFailed(Exception):

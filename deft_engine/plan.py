@@ -25,6 +25,7 @@ from deft_engine.specs import (
     EvaluationSpec,
     GradeJob,
     Job,
+    JudgeJob,
     ModelSpec,
     RewardModelJob,
     Template,
@@ -32,6 +33,7 @@ from deft_engine.specs import (
 )
 from deft_engine.stages import (
     STAGES,
+    AnswerSpec,
     AugmentSpec,
     DistributionRewardSpec,
     DistributionSpec,
@@ -40,6 +42,7 @@ from deft_engine.stages import (
     GenerateSpec,
     GradeSpec,
     ImportSpec,
+    JudgeSpec,
     Queue,
     RankBy,
     ReferenceSpec,
@@ -102,6 +105,8 @@ class Resolver(Protocol):
     def model(self, name: str, revision: str | None, pointer: str) -> Source: ...
 
     def endpoint(self, spec: EndpointSpec, pointer: str) -> External: ...
+
+    def file(self, name: str, pointer: str) -> External: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +208,25 @@ def plan_job(spec: Job, resolver: Resolver) -> Plan:
                 seed=spec.seed,
             )
             plan.add("augment", augment_spec, {"samples": samples, "endpoint": endpoint})
+        case JudgeJob():
+            _plan_judging(plan, spec, resolver)
     return plan
+
+
+def _plan_judging(plan: Plan, spec: JudgeJob, resolver: Resolver) -> None:
+    inputs: dict[str, Source] = {"questions": resolver.file(spec.questions, "/questions")}
+    judging = inputs | {"endpoint": resolver.endpoint(spec.judge, "/judge")}
+    if spec.references is not None:
+        judging["references"] = resolver.file(spec.references, "/references")
+    if spec.answers is not None:
+        judging["answers"] = resolver.file(spec.answers, "/answers")
+    else:
+        assert spec.model is not None
+        inputs["endpoint"] = resolver.endpoint(spec.model.endpoint, "/model/endpoint")
+        answer_spec = AnswerSpec(max_new_tokens=spec.max_new_tokens, seed=spec.seed)
+        answered = plan.add("answer", answer_spec, inputs)
+        judging["answers"] = Made(answered.fingerprint, "answers.jsonl")
+    plan.add("judge", JudgeSpec(max_new_tokens=spec.judge_max_tokens), judging)
 
 
 @dataclass(frozen=True, slots=True)

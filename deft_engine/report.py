@@ -96,8 +96,28 @@ def describe(spec: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
         case "augment":
             what = "refined the references" if spec["mode"] == "reference" else "wrote a further response"
             return [f"{_endpoint_name(spec['endpoint'])} {what} for the samples of {spec['dataset']}."]
+        case "judge":
+            return _describe_judging(results.get("judge", {}))
         case _:
             return _describe_alignment(spec, results)
+
+
+def _describe_judging(found: Mapping[str, Any]) -> list[str]:
+    """Ratings from 1 to 10 of MT-Bench, by category and turn."""
+    if not found:
+        return []
+    by_turn = ", ".join(f"turn {turn}: {_rating(figure)}" for turn, figure in found["turns"].items())
+    by_category = ", ".join(f"{name}: {_rating(figure)}" for name, figure in found["categories"].items())
+    return [
+        f"{found['judge']} graded the answers of {found['model']} to MT-Bench from 1 to 10: "
+        f"{_rating(found['total'])} over all of {found['total']['n']} ratings ({by_turn}).",
+        f"By category: {by_category}.",
+        f"Signature: {found['signature']}.",
+    ]
+
+
+def _rating(figure: Mapping[str, Any]) -> str:
+    return "no rating" if figure["value"] is None else f"{figure['value']:.2f}"
 
 
 def _describe_alignment(spec: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:

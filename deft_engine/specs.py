@@ -243,7 +243,33 @@ class AugmentJob(_Job):
     seed: int = Field(42, ge=0, le=2**31 - 1)
 
 
-Job = AlignJob | GradeJob | RewardModelJob | EvaluateJob | AugmentJob
+class JudgeJob(_Job):
+    """MT-Bench: a judge grades answers to questions of two turns. All files are in FastChat's formats."""
+
+    kind: Literal["judge"] = "judge"
+    questions: DatasetName
+    answers: DatasetName | None = None
+    """A model's answers; null: those that ``model`` gives now."""
+    model: EndpointModel | None = None
+    references: DatasetName | None = None
+    """Reference answers, shown to the judge for math, reasoning and coding."""
+    judge: EndpointSpec
+    max_new_tokens: int = Field(1024, ge=1, le=32_768)
+    """Of an answer."""
+    judge_max_tokens: int = Field(2048, ge=16, le=32_768)
+    seed: int = Field(42, ge=0, le=2**31 - 1)
+    """Sent with the questions, of which some are answered at a temperature above 0."""
+
+    @model_validator(mode="after")
+    def _answers_come_from_one_place(self) -> JudgeJob:
+        if (self.answers is None) == (self.model is None):
+            raise ValueError(
+                "name either answers (a file) or model (an endpoint that answers now), and one only"
+            )
+        return self
+
+
+Job = AlignJob | GradeJob | RewardModelJob | EvaluateJob | AugmentJob | JudgeJob
 """A job of any kind."""
 
 JobSpec = Annotated[Job, Field(discriminator="kind")]

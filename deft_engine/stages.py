@@ -24,7 +24,9 @@ from deft_engine.types import Level
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 RankBy = Literal["auto", "annotation", "reward"]
-DatasetFormat = Literal["auto", "hh_rlhf", "pairwise", "ranked", "pro", "ultrafeedback", "sharegpt"]
+DatasetFormat = Literal[
+    "auto", "hh_rlhf", "pairwise", "ranked", "pro", "ultrafeedback", "sharegpt", "fastchat"
+]
 
 
 class Queue(StrEnum):
@@ -137,6 +139,19 @@ class AugmentSpec(Spec):
     seed: int
 
 
+class AnswerSpec(Spec):
+    """Let an endpoint answer MT-Bench's questions."""
+
+    max_new_tokens: int
+    seed: int
+
+
+class JudgeSpec(Spec):
+    """Let an endpoint grade answers to MT-Bench's questions."""
+
+    max_new_tokens: int
+
+
 class EvaluateSpec(Spec):
     """Score generations."""
 
@@ -204,6 +219,14 @@ STAGES: dict[str, Stage] = {
         Stage(
             "augment", AugmentSpec, ("samples", "endpoint"), ("augmented.jsonl",), Queue.CPU, 1,
             "deft_engine.endpoints.augment:run",
+        ),
+        Stage(
+            "answer", AnswerSpec, ("questions", "endpoint"), ("answers.jsonl",), Queue.CPU, 1,
+            "deft_engine.mt_bench.answering:run",
+        ),
+        Stage(
+            "judge", JudgeSpec, ("questions", "answers", "endpoint"), ("judgments.jsonl", "mt_bench.json"),
+            Queue.CPU, 1, "deft_engine.mt_bench.judging:run", optional_inputs=("references",),
         ),
         Stage(
             "evaluate", EvaluateSpec, ("generations",), ("results.json",), Queue.GPU, 1,

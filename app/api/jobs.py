@@ -58,7 +58,7 @@ def list_jobs(
     session: Transaction,
     caller: Viewer,
     status: JobStatus | None = None,
-    kind: Literal["align", "grade", "reward_model", "evaluate", "augment"] | None = None,
+    kind: Literal["align", "grade", "reward_model", "evaluate", "augment", "judge"] | None = None,
     limit: Limit = 20,
     after: After = None,
 ) -> Page[JobView]:

@@ -178,7 +178,8 @@ def _name_datasets(
 ) -> None:
     """Note the datasets that the job names, so that they are not deleted under it."""
     eval_dataset = getattr(spec, "eval_dataset", None)
-    named = {(getattr(spec, "dataset", None), False), (eval_dataset, True)}
+    others = {getattr(spec, field, None) for field in ("dataset", "questions", "answers", "references")}
+    named = {(eval_dataset, True), *((dataset, False) for dataset in others)}
     session.add_all(
         JobDataset(job_id=job.id, dataset_id=dataset, is_eval=is_eval)
         for dataset, is_eval in named

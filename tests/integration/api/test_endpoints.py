@@ -138,3 +138,57 @@ def test_an_evaluate_job_may_ask_an_endpoint(api: Api, server: ChatServer) -> No
     assert job["result"]["generate"]["endpoint"]["requests"] == len(RANKED)
     generations = api.get(f"/jobs/{job['id']}/artifacts/generations.jsonl").text.splitlines()
     assert json.loads(generations[0])["response"] == "I answer Question 0?"
+
+
+QUESTIONS = [
+    {"question_id": 1, "category": "writing", "turns": ["Write.", "Rewrite."]},
+    {"question_id": 2, "category": "math", "turns": ["1 + 1?"], "reference": ["2"]},
+]
+
+
+def test_a_judge_grades_what_an_endpoint_answers(api: Api, server: ChatServer) -> None:
+    def play(body: Body) -> str:
+        if body["messages"][0]["role"] == "user":
+            return "The model's answer."
+        return "It is fine.\nRating: [[7]]"
+
+    server.reply = play
+    questions = api.dataset(QUESTIONS)
+    assert (questions["format"], questions["status"], questions["samples"]) == ("fastchat", "ready", 0)
+    spec = {"kind": "judge", "name": "bench", "questions": questions["id"], "judge": server.spec(),
+            "model": {"endpoint": server.spec()}}  # fmt: skip
+    estimate = api.post("/jobs?dry_run=true", json=spec).json()
+    assert [stage["stage"] for stage in estimate["stages"]] == ["answer", "judge"]
+    job = api.job(**spec)
+    in_use = api.http.delete(f"/datasets/{questions['id']}", headers=api.researcher)
+    assert in_use.json()["code"] == "dataset_in_use"
+    run_stages("answer", "judge")
+    job = api.get(f"/jobs/{job['id']}").json()
+    assert job["status"] == "succeeded", job["error"]
+    assert job["result"]["judge"]["total"] == {"value": 7.0, "n": 3, "unparsed": 0}
+    names = [entry["name"] for entry in api.get(f"/jobs/{job['id']}/artifacts").json()["data"]]
+    assert {"answers.jsonl", "judgments.jsonl", "mt_bench.json", "report.html"} <= set(names)
+    assert "7.00 over all of 3 ratings" in api.get(f"/jobs/{job['id']}/artifacts/report.html").text
+    answers = api.upload(
+        api.get(f"/jobs/{job['id']}/artifacts/answers.jsonl").content
+    )  # what it wrote, it reads
+    run_stages("import")
+    again = {key: value for key, value in spec.items() if key != "model"} | {"answers": answers["id"]}
+    second = api.job(**again)
+    run_stages("judge")
+    assert api.get(f"/jobs/{second['id']}").json()["result"]["judge"]["endpoint"]["kept"] == 3
+
+
+def test_files_of_a_judge_are_refused_at_their_place(api: Api, server: ChatServer) -> None:
+    questions, samples = api.dataset(QUESTIONS)["id"], api.dataset()["id"]
+    spec = {"kind": "judge", "questions": questions, "answers": samples, "judge": server.spec()}
+    assert refusal(api, spec)[2] == [("/answers", "unfit_dataset")]
+    assert refusal(api, {**spec, "answers": "ds_none"})[2] == [("/answers", "unknown_dataset")]
+    assert refusal(api, {**spec, "answers": None})[1] == "invalid_request"
+    grade = {"kind": "grade", "dataset": questions, "model": {"base": "tiny"}}
+    assert refusal(api, grade)[2] == [("/dataset", "unfit_dataset")]
+    without = api.upload(b'{"question_id": 3, "turns": []}\n')
+    run_stages("import")
+    status, _, places, text = refusal(api, {**spec, "questions": without["id"]})
+    assert (status, places) == (422, [("/questions", "invalid_dataset")])
+    assert 'line 1: "turns" has 0 entries' in text
