@@ -14,6 +14,7 @@ def test_there_is_an_example_of_every_kind() -> None:
         "reward_model",
         "evaluate",
         "augment",
+        "judge",
     }
 
 
