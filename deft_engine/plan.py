@@ -216,12 +216,9 @@ def plan_job(spec: Job, resolver: Resolver) -> Plan:
 def _plan_judging(plan: Plan, spec: JudgeJob, resolver: Resolver) -> None:
     inputs: dict[str, Source] = {"questions": resolver.file(spec.questions, "/questions")}
     judging = inputs | {"endpoint": resolver.endpoint(spec.judge, "/judge")}
-    if spec.references is not None:
-        judging["references"] = resolver.file(spec.references, "/references")
-    if spec.answers is not None:
-        judging["answers"] = resolver.file(spec.answers, "/answers")
-    else:
-        assert spec.model is not None
+    named = {"answers": spec.answers, "against": spec.against, "references": spec.references}
+    judging |= {role: resolver.file(name, f"/{role}") for role, name in named.items() if name is not None}
+    if spec.model is not None:
         inputs["endpoint"] = resolver.endpoint(spec.model.endpoint, "/model/endpoint")
         answer_spec = AnswerSpec(max_new_tokens=spec.max_new_tokens, seed=spec.seed)
         answered = plan.add("answer", answer_spec, inputs)

@@ -103,9 +103,17 @@ def describe(spec: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
 
 
 def _describe_judging(found: Mapping[str, Any]) -> list[str]:
-    """Ratings from 1 to 10 of MT-Bench, by category and turn."""
+    """MT-Bench: ratings by category and turn, or wins against another model."""
     if not found:
         return []
+    if "against" in found:
+        total = found["total"]
+        return [
+            f"{found['judge']} compared the answers of {found['model']} to MT-Bench with those of "
+            f"{found['against']}, in both orders: {total['wins']} won, {total['ties']} tied, "
+            f"{total['losses']} lost.",
+            f"Signature: {found['signature']}.",
+        ]
     by_turn = ", ".join(f"turn {turn}: {_rating(figure)}" for turn, figure in found["turns"].items())
     by_category = ", ".join(f"{name}: {_rating(figure)}" for name, figure in found["categories"].items())
     return [

@@ -251,6 +251,8 @@ class JudgeJob(_Job):
     answers: DatasetName | None = None
     """A model's answers; null: those that ``model`` gives now."""
     model: EndpointModel | None = None
+    against: DatasetName | None = None
+    """Another model's answers: the judge compares the two, in both orders, instead of grading."""
     references: DatasetName | None = None
     """Reference answers, shown to the judge for math, reasoning and coding."""
     judge: EndpointSpec

@@ -147,7 +147,7 @@ class AnswerSpec(Spec):
 
 
 class JudgeSpec(Spec):
-    """Let an endpoint grade answers to MT-Bench's questions."""
+    """Let an endpoint grade answers to MT-Bench's questions, or compare them with another model's."""
 
     max_new_tokens: int
 
@@ -226,7 +226,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "judge", JudgeSpec, ("questions", "answers", "endpoint"), ("judgments.jsonl", "mt_bench.json"),
-            Queue.CPU, 1, "deft_engine.mt_bench.judging:run", optional_inputs=("references",),
+            Queue.CPU, 1, "deft_engine.mt_bench.judging:run", optional_inputs=("references", "against"),
         ),
         Stage(
             "evaluate", EvaluateSpec, ("generations",), ("results.json",), Queue.GPU, 1,

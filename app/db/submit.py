@@ -28,6 +28,7 @@ from deft_engine.errors import SpecError
 from deft_engine.plan import External, Made, Plan, PlannedStage
 from deft_engine.specs import Job as JobRequest
 
+_NAMING = ("dataset", "questions", "answers", "against", "references")
 _USABLE = (*LIVE_STAGES, StageStatus.SUCCEEDED)
 
 
@@ -178,7 +179,7 @@ def _name_datasets(
 ) -> None:
     """Note the datasets that the job names, so that they are not deleted under it."""
     eval_dataset = getattr(spec, "eval_dataset", None)
-    others = {getattr(spec, field, None) for field in ("dataset", "questions", "answers", "references")}
+    others = {getattr(spec, field, None) for field in _NAMING}
     named = {(eval_dataset, True), *((dataset, False) for dataset in others)}
     session.add_all(
         JobDataset(job_id=job.id, dataset_id=dataset, is_eval=is_eval)

@@ -1,4 +1,7 @@
-"""Stage ``judge``: an endpoint grades the answers to every turn; ratings by category and turn (Fig. 4)."""
+"""Stage ``judge``: an endpoint grades the answers to every turn; ratings by category and turn (Fig. 4).
+
+With the input ``against`` it compares them with another model's instead.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from typing import Any
 from deft_engine.canonical import canonical_json
 from deft_engine.endpoints.client import ChatClient
 from deft_engine.endpoints.spec import EndpointSpec
-from deft_engine.errors import DataError
-from deft_engine.mt_bench.files import Answers, Question, read_answers, read_questions, written_id
+from deft_engine.mt_bench.cases import Case, read_cases
+from deft_engine.mt_bench.comparing import compare
+from deft_engine.mt_bench.files import written_id
 from deft_engine.mt_bench.grading import (
     PROMPT_VERSION,
-    REFERENCED,
     judge_request,
     names_a_rating,
     read_rating,
@@ -27,20 +30,10 @@ _UNPARSED = -1  # FastChat's mark of a judgment without a rating
 
 
 @dataclass(frozen=True, slots=True)
-class _Case:
-    """An answer to grade; ``turn`` counts from 0."""
-
-    question: Question
-    answers: Answers
-    references: tuple[str, ...]
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Judged:
     """A graded answer; the rating is None where the judgment has none."""
 
-    case: _Case
+    case: Case
     judgment: str
     rating: float | None
 
@@ -52,14 +45,9 @@ def run(context: StageContext[JudgeSpec]) -> dict[str, Any]:
         DataError: a file cannot be read, or a question has no answer.
         EndpointError: a judgment cannot be had; those that came are kept and not asked for again.
     """
-    questions = read_questions(context.path("questions"), context.work)
-    answers = read_answers(context.path("answers"), context.work)
-    references = (
-        read_answers(context.path("references"), context.work, "references")
-        if "references" in context.inputs
-        else {}
-    )
-    cases = list(_cases(questions, answers, references))
+    if "against" in context.inputs:
+        return compare(context)
+    cases = read_cases(context)
     requests = [
         judge_request(case.question, case.answers, case.references, case.turn, context.spec.max_new_tokens)
         for case in cases
@@ -84,8 +72,8 @@ def summarise(judged: Sequence[_Judged], judge: str) -> dict[str, Any]:
     """Mean ratings over all answers, by turn, by category and by both, each with its n and its unparsed."""
     categories = sorted({one.case.question.category for one in judged})
     turns = sorted({one.case.turn for one in judged})
-    unreferenced = sum(one.case.question.category in REFERENCED and not one.case.references for one in judged)
-    directed = sum(names_a_rating(one.case.answers.turns[one.case.turn]) for one in judged)
+    unreferenced = sum(one.case.lacks_reference for one in judged)
+    directed = sum(names_a_rating(one.case.answer) for one in judged)
     total = _figure(judged)
     return {
         "model": judged[0].case.answers.model,
@@ -112,26 +100,6 @@ def summarise(judged: Sequence[_Judged], judge: str) -> dict[str, Any]:
         "without_reference": unreferenced,
         "warnings": _warnings(total["unparsed"], directed, unreferenced, len(judged)),
     }
-
-
-def _cases(
-    questions: Sequence[Question], answers: dict[str, Answers], references: dict[str, Answers]
-) -> Iterable[_Case]:
-    for question in questions:
-        given = answers.get(question.id)
-        if given is None or len(given.turns) < len(question.turns):
-            has = 0 if given is None else len(given.turns)
-            raise DataError(
-                f"question {question.id} has {len(question.turns)} turns, and {has} answers",
-                hint="answer every turn of every question, or name a file with the questions answered",
-                code="missing_answers",
-            )
-        shown: tuple[str, ...] = ()
-        if question.category in REFERENCED:
-            in_file = references.get(question.id)
-            shown = in_file.turns if in_file else question.references
-        for turn in range(len(question.turns)):
-            yield _Case(question, given, shown, turn)
 
 
 def _figure(judged: Iterable[_Judged]) -> dict[str, Any]:

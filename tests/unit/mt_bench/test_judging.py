@@ -162,7 +162,7 @@ def test_an_endpoint_answers_turn_after_turn_at_its_category_s_temperature(tmp_p
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ({"answers": answered()[1:]}, "question 1 has 2 turns, and 0 answers"),
+        ({"answers": answered()[1:]}, "answers: question 1 has 2 turns, and 0 answers"),
         ({"answers": [{"question_id": 1, "choices": [{"turns": ["one"]}]}]}, "question 1 has 2 turns, and 1"),
         ({"answers": QUESTIONS}, "answers, line 1: the row is a question"),
         ({"questions": [{"question_id": 7}]}, 'questions, line 1: has no "turns"'),
