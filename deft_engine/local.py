@@ -21,7 +21,7 @@ from typing import Any
 
 from deft_engine import stage_process
 from deft_engine.canonical import canonical_json, sha256_file
-from deft_engine.endpoints.hosts import EVERYTHING, HOSTS_VARIABLE, AllowedHosts
+from deft_engine.endpoints.hosts import EVERYTHING, AllowedHosts
 from deft_engine.endpoints.spec import EndpointSpec
 from deft_engine.errors import DeftError, Interrupted, ResourceError, SpecError, StageCrashed
 from deft_engine.events import read_events
@@ -50,7 +50,7 @@ class LocalResolver:
         return resolve_model(name, revision, pointer, roots=None)
 
     def endpoint(self, spec: EndpointSpec, pointer: str) -> External:
-        return resolve_endpoint(spec, pointer, AllowedHosts.parse(os.environ.get(HOSTS_VARIABLE, EVERYTHING)))
+        return resolve_endpoint(spec, pointer, AllowedHosts.from_environment(EVERYTHING))
 
 
 def _file(what: str, name: str, pointer: str, expected: str) -> External:

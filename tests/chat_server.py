@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -89,8 +90,8 @@ class ChatServer:
 
 
 @contextmanager
-def serving(host: str = "127.0.0.1", **behaviour: Any) -> Iterator[ChatServer]:
-    """A server on a free port of a loopback address."""
+def serving(tls: ssl.SSLContext | None = None, **behaviour: Any) -> Iterator[ChatServer]:
+    """A server on a free port of the loopback address."""
     played = ChatServer(**behaviour)
 
     class Handler(BaseHTTPRequestHandler):
@@ -105,10 +106,12 @@ def serving(host: str = "127.0.0.1", **behaviour: Any) -> Iterator[ChatServer]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer((host, 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
-    played.url = f"http://{host}:{server.server_port}/v1"
+    played.url = f"http://127.0.0.1:{server.server_port}/v1"
     try:
         yield played
     finally:

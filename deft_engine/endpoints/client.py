@@ -68,7 +68,6 @@ class ChatClient:
         cache: where answers are kept.
         ledger: the file of the token budget.
         stop: asked between answers.
-
     """
 
     def __init__(
@@ -101,6 +100,7 @@ class ChatClient:
             follow_redirects=False,
         )
         self._counts: Counter[str] = Counter()
+        self._counting = threading.Lock()
 
     @classmethod
     def open(cls, context: StageContext[Any], name: str = "endpoint") -> Self:
@@ -170,7 +170,7 @@ class ChatClient:
         with self._cache.claimed(request_key(self._spec.completions_url, body)) as entry:
             kept = entry.read()
             if kept is not None:
-                self._counts["kept"] += 1
+                self._count("kept")
                 return ChatAnswer.from_dict(kept)
             return self._until_answered(body, request.worst_case, entry)
 
@@ -179,6 +179,10 @@ class ChatClient:
         """``tokens`` spent, ``requests`` answered anew, ``kept`` answers used, ``faults`` met."""
         counted = {name: self._counts[name] for name in ("requests", "kept", "faults")}
         return {"tokens": self._budget.spent, **counted}
+
+    def _count(self, what: str) -> None:
+        with self._counting:
+            self._counts[what] += 1
 
     def _until_answered(self, body: bytes, worst_case: int, entry: CacheEntry) -> ChatAnswer:
         met: Counter[str] = Counter()
@@ -200,7 +204,7 @@ class ChatClient:
                     return self._paid_once(body, worst_case, entry)
                 except EndpointError as error:
                     met[error.error_code] += 1
-                    self._counts["faults"] += 1
+                    self._count("faults")
                     if isinstance(error, EndpointUnavailable) and error.retry_after is not None:
                         self._pacer.hold(min(error.retry_after, _LONGEST_HOLD))
                     raise
@@ -214,7 +218,7 @@ class ChatClient:
         try:
             answer = self._exchange(body)
             entry.write(answer.as_dict())
-            self._counts["requests"] += 1
+            self._count("requests")
             spent = worst_case if answer.tokens is None else answer.tokens
         except EndpointError as error:
             if error.error_code in _UNPAID:

@@ -58,9 +58,18 @@ class AllowedHosts:
         return cls(frozenset(names), tuple(networks))
 
     @classmethod
-    def from_environment(cls) -> Self:
-        """From ``DEFT_ENDPOINT_HOSTS``; unset, none is allowed."""
-        return cls.parse(os.environ.get(HOSTS_VARIABLE, ""))
+    def from_environment(cls, default: str = "") -> Self:
+        """From ``DEFT_ENDPOINT_HOSTS``; unset, what ``default`` allows: nothing.
+
+        Raises:
+            EndpointError: the variable holds an entry that is no host.
+        """
+        try:
+            return cls.parse(os.environ.get(HOSTS_VARIABLE, default))
+        except ValueError as error:
+            raise _not_allowed(
+                str(error), "correct the variable; operations.md says what it may hold"
+            ) from error
 
     def check(self, host: str, port: int) -> None:
         """Refuse a host that is not listed, before any name is resolved.

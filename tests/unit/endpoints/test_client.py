@@ -50,11 +50,12 @@ def test_a_request_is_what_the_protocol_says(opened: Opened) -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_survived_once_and_told_for_what_it_is_when_it_stays(fault: str, opened: Opened) -> None:
     with serving(fault=lambda number: fault if number == 1 else None) as server:
-        with opened(server, timeout=0.3) as client:
+        with opened(server, timeout=1.0 if fault == "slow" else 30.0) as client:
             assert client.ask(request()).text == "answer to one two three"
         assert len(server.bodies) == 2
     tries = TRIES[CODES[fault]]
-    with serving(fault=lambda number: fault) as server, opened(server, timeout=0.05) as client:
+    patience = 0.05 if fault == "slow" else 30.0
+    with serving(fault=lambda number: fault) as server, opened(server, timeout=patience) as client:
         with pytest.raises(EndpointError) as caught:
             client.ask(request("something else"))
         assert caught.value.error_code == CODES[fault]

@@ -1,4 +1,8 @@
+import shutil
 import socket
+import ssl
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,6 +125,33 @@ def test_the_connection_goes_to_the_address_that_was_checked(
         assert answer.text == "answer to hi"
         assert server.seen_headers[0]["Host"] == f"model.test:{port}"
         assert asked == ["model.test"]  # once: no second answer of the DNS is believed
+
+
+def test_tls_is_checked_against_the_name_although_an_address_is_connected_to(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs openssl to make a certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-days", "2", "-subj", "/CN=model.test", "-addext", "subjectAltName=DNS:model.test",
+         "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_side.load_cert_chain(certificate, key)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    request = ChatRequest((Message("user", "hi"),), 4, 0.0)
+    with serving(tls=server_side) as server:
+        port = server.url.split(":")[2].split("/")[0]
+        _answers(monkeypatch, "127.0.0.1")
+        with opened(f"https://model.test:{port}/v1", hosts="model.test,127.0.0.1") as client:
+            assert client.ask(request).text == "answer to hi"
+        other = opened(f"https://other.test:{port}/v1", hosts="other.test,127.0.0.1")
+        with other as client, pytest.raises(EndpointUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            client.ask(request)
 
 
 def test_localhost_and_ipv6_literals_can_be_asked(opened: Opened) -> None:

@@ -42,6 +42,16 @@ def test_a_judge_job_runs_in_a_folder_and_leaves_no_key_there(
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
 
 
+def test_a_list_of_hosts_that_is_none_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(HOSTS_VARIABLE, "http://a.test")
+    with serving() as server:
+        path = spec_file(tmp_path, server)
+        assert run_job(path, tmp_path / "out", StopRequest(), as_json=True) == EXIT_FAILED
+    assert "'http://a.test' is no host" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
 def test_hosts_that_the_caller_does_not_list_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
