@@ -197,20 +197,24 @@ def plan_job(spec: Job, resolver: Resolver) -> Plan:
             answering = _answering(spec.model, resolver)
             _plan_evaluation(plan, spec.evaluation, samples, answering, None, resolver)
         case AugmentJob():
-            samples = _samples(plan, spec.dataset, "/dataset", resolver)
-            endpoint = resolver.endpoint(spec.endpoint, "/endpoint")
-            augment_spec = AugmentSpec(
-                mode=spec.mode,
-                place=spec.place,
-                max_new_tokens=spec.max_new_tokens,
-                temperature=spec.temperature,
-                samples=spec.samples,
-                seed=spec.seed,
-            )
-            plan.add("augment", augment_spec, {"samples": samples, "endpoint": endpoint})
+            _plan_augmenting(plan, spec, resolver)
         case JudgeJob():
             _plan_judging(plan, spec, resolver)
     return plan
+
+
+def _plan_augmenting(plan: Plan, spec: AugmentJob, resolver: Resolver) -> None:
+    samples = _samples(plan, spec.dataset, "/dataset", resolver)
+    endpoint = resolver.endpoint(spec.endpoint, "/endpoint")
+    augment_spec = AugmentSpec(
+        mode=spec.mode,
+        place=spec.place,
+        max_new_tokens=spec.max_new_tokens,
+        temperature=spec.temperature,
+        samples=spec.samples,
+        seed=spec.seed,
+    )
+    plan.add("augment", augment_spec, {"samples": samples, "endpoint": endpoint})
 
 
 def _plan_judging(plan: Plan, spec: JudgeJob, resolver: Resolver) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from deft_engine.data.ledger import write_rejection
 from deft_engine.data.rows import RowReader
 from deft_engine.data.samples import write_samples
-from deft_engine.data.validate import RowError
+from deft_engine.data.validate import Row, RowError
 from deft_engine.errors import DataError
 from deft_engine.mt_bench.files import FASTCHAT, Question, read_entry
 from deft_engine.run import StageContext
@@ -23,7 +23,7 @@ def import_fastchat(context: StageContext[ImportSpec], rows: RowReader) -> dict[
         FormatError: the file is damaged, or beyond the limits.
         DataError: not one row can be used.
     """
-    categories: Counter[str] = Counter()
+    groups: Counter[str] = Counter()
     seen: set[str] = set()
     read, first = 0, None
     with (context.out / "ledger.jsonl").open("wb") as ledger:
@@ -31,19 +31,11 @@ def import_fastchat(context: StageContext[ImportSpec], rows: RowReader) -> dict[
             read += 1
             context.stop.check()
             try:
-                if isinstance(content, RowError):
-                    raise content
-                entry = read_entry(content)
-                name = entry.id if isinstance(entry, Question) else entry.question_id
-                if name in seen:
-                    raise RowError("duplicate_id", f"question_id {name} is that of an earlier row")
+                groups[_group(content, seen)] += 1
             except RowError as error:
                 rejection = Rejection(number, error.code, error.detail)
                 first = first or rejection
                 write_rejection(ledger, rejection)
-                continue
-            seen.add(name)
-            categories[entry.category if isinstance(entry, Question) else entry.model] += 1
     if not seen and first is not None:
         raise DataError(
             f"{rows.unit} {first.line}: {first.detail}",
@@ -58,8 +50,26 @@ def import_fastchat(context: StageContext[ImportSpec], rows: RowReader) -> dict[
         "samples": 0,
         "rejected": read - len(seen),
         "responses_per_sample": {},
-        "subsets": dict(sorted(categories.items())),
+        "subsets": dict(sorted(groups.items())),
         "scored": 0,
         "mean_prompt_chars": 0.0,
         "mean_response_chars": 0.0,
     }
+
+
+def _group(content: Row | RowError, seen: set[str]) -> str:
+    """The category of a question, or the model of an answer; its id is noted.
+
+    Raises:
+        RowError: the row is neither, or its id was seen before.
+    """
+    if isinstance(content, RowError):
+        raise content
+    entry = read_entry(content)
+    name, group = (
+        (entry.id, entry.category) if isinstance(entry, Question) else (entry.question_id, entry.model)
+    )
+    if name in seen:
+        raise RowError("duplicate_id", f"question_id {name} is that of an earlier row; keep one")
+    seen.add(name)
+    return group
