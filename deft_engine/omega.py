@@ -19,6 +19,7 @@ from deft_engine.heads import output_head
 from deft_engine.logps import RankedLogps
 from deft_engine.losses.output import LossOutput
 from deft_engine.specs import Scale
+from deft_engine.world import ALONE, World
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,18 +42,19 @@ class DistributionTerm:
     omega: float
     measure_every: int
     """Steps between two measurements of the share; the first step is always measured."""
+    world: World = ALONE
     shares: list[float] = field(default_factory=list)
     """The shares measured so far."""
 
     def subtract_from(
-        self, base: LossOutput, model: PreTrainedModel, logps: RankedLogps, step: int
+        self, base: LossOutput, model: PreTrainedModel, logps: RankedLogps, step: int, weight: float = 1.0
     ) -> LossOutput:
-        """The loss of eq 18."""
+        """The loss of eq 18; ``weight`` is 0 for a batch that does not count."""
         r_dis = self._rewards(model, logps)
         metrics = {**base.metrics, "deft/r_dis": r_dis.detach()}
         loss = base.loss - self.omega * r_dis  # eq 18
         if step == 1 or step % self.measure_every == 0:
-            share = self.omega * gradient_share(logps, base.loss.mean(), r_dis.mean())
+            share = self.omega * gradient_share(logps, base.loss.sum(), r_dis.sum(), self.world, weight)
             if math.isfinite(share):  # it is not where the base loss is saturated and has no gradient left
                 self.shares.append(share)
                 metrics["deft/grad_share"] = torch.full_like(r_dis.detach(), share)
@@ -62,7 +64,7 @@ class DistributionTerm:
 
     def unit_share(self, base: LossOutput, model: PreTrainedModel, logps: RankedLogps) -> float:
         """The share on a batch if omega were 1."""
-        return gradient_share(logps, base.loss.mean(), self._rewards(model, logps).mean())
+        return gradient_share(logps, base.loss.sum(), self._rewards(model, logps).sum())
 
     @property
     def mean_share(self) -> float | None:

@@ -187,6 +187,8 @@ def plan_job(spec: Job, resolver: Resolver) -> Plan:
             reward_spec = TrainRewardSpec(
                 method=spec.method,
                 training=spec.training,
+                engine=spec.resources.engine,
+                processes=spec.resources.processes,
                 dtype=spec.model.dtype,
                 lora=spec.model.lora,
                 template=spec.model.template,
@@ -333,6 +335,8 @@ def _plan_align(plan: Plan, spec: AlignJob, resolver: Resolver) -> None:
     train_spec = TrainSpec(
         method=spec.method,
         training=spec.training,
+        engine=spec.resources.engine,
+        processes=spec.resources.processes,
         distribution_reward=distribution_reward,
         levels=levels,
         rank_by=_trained_rank_by(spec.method, grading),

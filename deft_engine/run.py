@@ -33,7 +33,9 @@ from deft_engine.canonical import canonical_json, sha256_file
 from deft_engine.durable import fsync
 from deft_engine.errors import DeftError, DiskFull, Interrupted, OutOfMemory, StageCrashed
 from deft_engine.events import EventWriter
+from deft_engine.launch import launch
 from deft_engine.stages import STAGES
+from deft_engine.world import ALONE, World
 
 SpecT = TypeVar("SpecT", bound=Spec)
 
@@ -99,6 +101,7 @@ class StageContext(Generic[SpecT]):
     work: Path
     events: EventWriter
     stop: StopRequest
+    world: World = ALONE
 
     def path(self, name: str) -> Path:
         """The local path of an input that is a file or folder."""
@@ -110,9 +113,25 @@ def execute(folder: Path, stop: StopRequest) -> int:
     request = StageRequest.model_validate_json((folder / "stage.json").read_bytes())
     work = folder / "work"
     work.mkdir(exist_ok=True)
-    with _only_one(work), EventWriter(folder / f"events-{request.attempt}.jsonl") as events:
+    with _only_one(work):
+        if request.spec.get("engine", "single") == "single":
+            return _execute_here(folder, request, stop)
+        return _execute_on(request.spec["processes"], folder, request, stop)
+
+
+def _execute_on(processes: int, folder: Path, request: StageRequest, stop: StopRequest) -> int:
+    failure = launch(folder, processes, stop)
+    if failure is not None:
+        with EventWriter(folder / f"events-{request.attempt}.jsonl") as events:
+            events.error(failure)
+        return EXIT_FAILED
+    return EXIT_SUCCEEDED if (folder / "manifest.json").exists() else EXIT_INTERRUPTED
+
+
+def _execute_here(folder: Path, request: StageRequest, stop: StopRequest) -> int:
+    with EventWriter(folder / f"events-{request.attempt}.jsonl") as events:
         try:
-            _run(folder, request, events, stop)
+            run_stage(folder, request, events, stop)
         except Interrupted:
             events.log("stopped on request")
             return EXIT_INTERRUPTED
@@ -136,7 +155,10 @@ def install_signal_handlers() -> StopRequest:
     return stop
 
 
-def _run(folder: Path, request: StageRequest, events: EventWriter, stop: StopRequest) -> None:
+def run_stage(
+    folder: Path, request: StageRequest, events: EventWriter, stop: StopRequest, world: World = ALONE
+) -> None:
+    """Run the stage's function; its artifacts and the manifest appear whole or not at all."""
     stage = STAGES[request.stage]
     spec = stage.spec.model_validate(request.spec)
     started = datetime.now(UTC)
@@ -144,7 +166,7 @@ def _run(folder: Path, request: StageRequest, events: EventWriter, stop: StopReq
     for leftover in (building, out):  # no manifest was written, so neither is whole
         shutil.rmtree(leftover, ignore_errors=True)
     building.mkdir()
-    result = stage.load()(StageContext(spec, request.inputs, building, folder / "work", events, stop))
+    result = stage.load()(StageContext(spec, request.inputs, building, folder / "work", events, stop, world))
     missing = [name for name in stage.outputs if not (building / name).exists()]
     if missing:
         raise RuntimeError(f"stage {stage.name} did not write {', '.join(missing)}")

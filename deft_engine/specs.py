@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Discriminator, Field, Tag, TypeAdapter, field_validator, model_validator
 
@@ -15,6 +15,8 @@ from deft_engine.types import Level
 
 Scale = Literal["normalised", "counts"]
 Template = Literal["auto", "chat", "hh", "oasst"]
+Engine = Literal["single", "ddp", "zero-1", "zero-2", "zero-3", "fsdp"]
+"""How training processes share the work: one alone, copies of the model, or parts of it."""
 
 
 class LoraSpec(Spec):
@@ -115,7 +117,7 @@ class TrainingSpec(Spec):
     gradient_checkpointing: bool = False
     """Compute each layer again in the backward pass: less memory, about a third more time."""
     batch_size: int = Field(8, ge=1, le=4096)
-    """Samples (not responses) of one forward and backward pass."""
+    """Samples (not responses) of one forward and backward pass, of all processes together."""
     gradient_accumulation: int = Field(1, ge=1, le=4096)
     max_length: int = Field(512, ge=16, le=131_072)
     """Tokens of prompt and response together; prompts are cut on the left, then responses on the right."""
@@ -139,12 +141,49 @@ class EvaluationSpec(Spec):
     batch_size: int = Field(16, ge=1, le=1024)
 
 
-class ResourcesSpec(Spec):
-    """Where the engine runs. This version trains in one process."""
+class DeepSpeedSpec(Spec):
+    """What DeepSpeed divides between the processes."""
 
-    processes: Literal[1] = 1
-    launcher: Literal["auto", "single"] = "auto"
-    deepspeed: None = None
+    zero_stage: Literal[1, 2, 3] = 2
+    """1: the optimiser's state, 2: gradients too, 3: the weights too."""
+
+
+class ResourcesSpec(Spec):
+    """On how many processes a model is trained, and how they share the work.
+
+    The batch is that of all processes together, so ``processes`` changes the speed and not the model.
+    """
+
+    processes: int = Field(1, ge=1, le=64)
+    """Processes on one machine: one for each of its GPUs, or parts of its cores."""
+    launcher: Literal["auto", "single", "torchrun", "deepspeed", "fsdp"] = "auto"
+    """``torchrun`` keeps a whole model in each process (DDP); ``deepspeed`` and ``fsdp`` divide it. ``auto``:
+    ``deepspeed`` where that is given, else ``single`` or ``torchrun`` by the number of processes."""
+    deepspeed: DeepSpeedSpec | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> ResourcesSpec:
+        if self.launcher == "single" and self.processes > 1:
+            raise ValueError(
+                f"launcher is single, but processes is {self.processes}; set launcher to torchrun, deepspeed "
+                "or fsdp, or processes to 1"
+            )
+        if self.deepspeed is not None and self.launcher not in ("auto", "deepspeed"):
+            raise ValueError(
+                f"deepspeed is given, but launcher is {self.launcher}; set launcher to deepspeed, or "
+                "deepspeed to null"
+            )
+        return self
+
+    @property
+    def engine(self) -> Engine:
+        """How the processes share the work."""
+        if self.launcher == "fsdp":
+            return "fsdp"
+        if self.launcher == "deepspeed" or self.deepspeed is not None:
+            stage = (self.deepspeed or DeepSpeedSpec()).zero_stage
+            return cast(Engine, f"zero-{stage}")
+        return "ddp" if self.launcher == "torchrun" or self.processes > 1 else "single"
 
 
 class _Job(Spec):

@@ -19,7 +19,7 @@ from deft_engine.evaluators import Evaluator
 from deft_engine.graders import Scorer
 from deft_engine.graders.grader import Responses, SampleScore
 from deft_engine.losses import BradleyTerry, Method
-from deft_engine.specs import GradShare, LoraSpec, Scale, Template, Thresholds, TrainingSpec
+from deft_engine.specs import Engine, GradShare, LoraSpec, Scale, Template, Thresholds, TrainingSpec
 from deft_engine.types import Level
 
 Dtype = Literal["auto", "float32", "bfloat16"]
@@ -49,6 +49,8 @@ class TrainRewardSpec(Spec):
 
     method: BradleyTerry
     training: TrainingSpec
+    engine: Engine = "single"
+    processes: int = 1
     dtype: Dtype
     lora: LoraSpec | None
     template: Template
@@ -107,6 +109,8 @@ class TrainSpec(Spec):
 
     method: Method
     training: TrainingSpec
+    engine: Engine = "single"
+    processes: int = 1
     distribution_reward: DistributionRewardSpec | None
     levels: tuple[Level, ...]
     """Empty: all samples."""

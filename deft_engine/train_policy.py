@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import torch
 from transformers import set_seed
 
-from deft_engine.checkpoints import Checkpoints, RunIdentity
 from deft_engine.data.samples import read_samples
 from deft_engine.distribution import load_qdiff
 from deft_engine.errors import DataError
 from deft_engine.grading import read_levels
+from deft_engine.heads import output_head
 from deft_engine.hidden_states import model_layout
 from deft_engine.logps import RankedLogps, ranked_logps
 from deft_engine.losses import Method
@@ -39,7 +39,6 @@ from deft_engine.training_data import (
     TrainingData,
     known_rewards,
 )
-from deft_engine.training_metrics import Recorder
 from deft_engine.types import Sample
 
 if TYPE_CHECKING:
@@ -61,7 +60,15 @@ class PolicyObjective:
         """The loss of eq 18, or the method's alone."""
         logps = self._logps(model, batch)
         base = self.method(logps)
-        return base if self.term is None else self.term.subtract_from(base, model, logps, step)
+        if self.term is None:
+            return base
+        return self.term.subtract_from(base, model, logps, step, float(batch.counts))
+
+    def prepare(self, model: PreTrainedModel) -> None:
+        """Try the model's layout and head while it is whole."""
+        core = core_model(model)
+        model_layout(core)
+        output_head(core)
 
     def unit_share(self, model: PreTrainedModel, batch: TrainingBatch) -> float:
         """The share of the gradient that the distribution term has on a batch if omega is 1."""
@@ -105,17 +112,16 @@ def run(context: StageContext[TrainSpec]) -> dict[str, Any]:
         model = add_lora(model, spec.lora)
     model.to(device())
 
-    checkpoints = Checkpoints(context.work, RunIdentity.of(spec))
-    resumed = checkpoints.latest()
     objective = PolicyObjective(spec.method, spec.dtype, _distribution_term(context, tokenizer, order))
-    if resumed:
-        objective.restore(resumed.state["objective"])
+    training = Training.of(context, model, data, objective)
+    if training.resumed:
+        objective.restore(training.resumed.state["objective"])
     elif spec.distribution_reward:
         _set_omega(objective, spec.distribution_reward.omega, model, data, order)
-    recorder = Recorder(context.events, order.total_steps, resumed.state["recorder"] if resumed else None)
     context.stop.check()
-    Training(model, data, spec.training, objective, recorder, checkpoints, resumed, context.stop).run()
+    training.run()
 
+    recorder = training.recorder
     term = objective.term
     warnings = share_warnings(term.omega, term.shares) if term else []
     for warning in warnings:
@@ -206,6 +212,7 @@ def _distribution_term(
         held_share=share.grad_share if share and share.hold else None,
         omega=0.0,
         measure_every=max(1, order.total_steps // _SHARE_MEASUREMENTS),
+        world=context.world,
     )
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import set_seed
 
-from deft_engine.checkpoints import Checkpoints, RunIdentity
 from deft_engine.data.samples import read_samples
 from deft_engine.errors import DataError
 from deft_engine.hidden_states import model_layout
@@ -22,13 +21,11 @@ from deft_engine.templates import resolve_template
 from deft_engine.tokenizer import load_tokenizer
 from deft_engine.training import Training
 from deft_engine.training_data import (
-    BatchOrder,
     RankedSample,
     TrainingBatch,
     TrainingData,
     known_rewards,
 )
-from deft_engine.training_metrics import Recorder
 from deft_engine.types import Sample
 
 if TYPE_CHECKING:
@@ -47,6 +44,10 @@ class RewardObjective:
         with autocast(self.dtype):
             rewards = ranked_rewards(model, batch.ranked)
         return self.method(rewards, batch.ranked.mask, batch.rewards)
+
+    def prepare(self, model: PreTrainedModel) -> None:
+        """Try the model's layout while it is whole."""
+        model_layout(core_model(model))
 
     def state(self) -> dict[str, Any]:
         """Nothing."""
@@ -77,14 +78,11 @@ def run(context: StageContext[TrainRewardSpec]) -> dict[str, Any]:
         model = add_lora(model, spec.lora)
     model.to(device())
 
-    checkpoints = Checkpoints(context.work, RunIdentity.of(spec))
-    resumed = checkpoints.latest()
-    total_steps = BatchOrder(len(data), spec.training).total_steps
-    recorder = Recorder(context.events, total_steps, resumed.state["recorder"] if resumed else None)
-    objective = RewardObjective(spec.method, spec.dtype)
+    training = Training.of(context, model, data, RewardObjective(spec.method, spec.dtype))
     context.stop.check()
-    Training(model, data, spec.training, objective, recorder, checkpoints, resumed, context.stop).run()
+    training.run()
 
+    recorder = training.recorder
     layout = model_layout(core_model(model))
     recipe = {"recipe": spec.model_dump(mode="json")}
     save_model(model, tokenizer, context.out / "model", "reward_model", template, recipe)

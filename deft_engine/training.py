@@ -8,37 +8,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
-from deft_engine.checkpoints import Checkpoint, Checkpoints
+from deft_engine.checkpoints import Checkpoint, Checkpoints, RunIdentity
 from deft_engine.errors import CheckpointMismatch, Interrupted, TrainingDiverged
 from deft_engine.hidden_states import gradient_checkpointing
 from deft_engine.losses.output import LossOutput
-from deft_engine.specs import TrainingSpec
+from deft_engine.models import core_model
+from deft_engine.sharding import deepspeed_config, keep_whole, local_part, make_whole, shard_fully
+from deft_engine.specs import Engine, TrainingSpec
 from deft_engine.training_data import BatchOrder, TrainingBatch, TrainingData
 from deft_engine.training_metrics import Recorder
+from deft_engine.world import ALONE, World
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from deft_engine.run import StopRequest
+    from deft_engine.run import StageContext, StopRequest
+    from deft_engine.stages import TrainRewardSpec, TrainSpec
 
-_WEIGHTS = "trainable.safetensors"
+_WEIGHTS = "trainable{part}.safetensors"
+_OPTIMIZER = "optimizer{part}.pt"
 _DIVERGED_HINT = "lower training.learning_rate, or add training.warmup_steps; look at the rows of this batch"
 
 
 class Objective(Protocol):
     """What is minimised."""
+
+    def prepare(self, model: PreTrainedModel) -> None:
+        """Look at the whole model, once, before it is divided between processes."""
 
     def __call__(self, model: PreTrainedModel, batch: TrainingBatch, step: int) -> LossOutput:
         """The loss of each sample, [batch], and its metrics; ``step`` (the first is 1) is under way."""
@@ -59,28 +69,73 @@ class Training:
     checkpoints: Checkpoints
     resumed: Checkpoint | None
     stop: StopRequest
+    engine: Engine = "single"
+    world: World = ALONE
+
+    @classmethod
+    def of(
+        cls,
+        context: StageContext[TrainSpec] | StageContext[TrainRewardSpec],
+        model: PreTrainedModel,
+        data: TrainingData,
+        objective: Objective,
+    ) -> Training:
+        """The training that a stage asks for, with the checkpoint to go on from if there is one.
+
+        Raises:
+            CheckpointMismatch: the checkpoint is of another engine, world size or spec.
+        """
+        spec, world = context.spec, context.world
+        checkpoints = Checkpoints(context.work, RunIdentity.of(spec, spec.engine, world.size))
+        if world.first:
+            checkpoints.discard_unfinished()
+        resumed = checkpoints.latest()
+        total_steps = BatchOrder(len(data), spec.training).total_steps
+        recorder = Recorder(
+            context.events, total_steps, resumed.state["recorder"] if resumed else None, world
+        )
+        return cls(
+            *(model, data, spec.training, objective, recorder, checkpoints, resumed, context.stop),
+            *(spec.engine, world),
+        )
 
     def run(self) -> None:
         """Train ``model`` in place, from ``resumed`` on where given.
 
         Raises:
             Interrupted: asked to stop; a checkpoint of the last whole step was written.
-            TrainingDiverged: the loss or the gradient is NaN or infinite; the step was not made.
+            TrainingDiverged: the loss or the gradient is NaN or infinite; the step was not made (DeepSpeed
+                clips and steps in one: there a step of an infinite gradient was made, and is not kept).
             CheckpointMismatch: the checkpoint holds other parameters.
         """
         self.recorder.begin(len(self.data), self.resumed.step if self.resumed else 0)
-        use_cache = self.model.config.use_cache
+        self.objective.prepare(self.model)
         trainer = _LossTrainer(self)
         with self._checkpointing():
             trainer.train(resume_from_checkpoint=str(self.resumed.folder) if self.resumed else None)
-        self.model.config.use_cache = use_cache  # Trainer turns it off, and it would be saved so
         if trainer.state.global_step < trainer.order.total_steps:
             raise Interrupted(f"stopped on request after step {trainer.state.global_step}")
+        if self.engine in ("zero-3", "fsdp"):
+            make_whole(self.model)
 
     def _checkpointing(self) -> AbstractContextManager[None]:
         if not self.spec.gradient_checkpointing:
             return nullcontext()
         return gradient_checkpointing(self.model, self.spec.max_length)
+
+
+class _Step(nn.Module):
+    """The forward pass that Trainer wraps: a model and what is minimised, so that all of it is seen."""
+
+    def __init__(self, training: Training) -> None:
+        super().__init__()
+        self.model = training.model
+        self.is_distributed_loading_by_transformers = training.engine == "fsdp"  # Trainer: wrap it no further
+        self._objective = training.objective
+
+    def forward(self, batch: TrainingBatch, step: int) -> LossOutput:
+        """The objective's."""
+        return self._objective(self.model, batch, step)
 
 
 class _LossTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed here
@@ -91,9 +146,12 @@ class _LossTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed 
     def __init__(self, training: Training) -> None:
         self.training = training
         self.order = BatchOrder(len(training.data), training.spec)
+        step = _Step(training)
+        if training.engine == "fsdp":
+            shard_fully(step, training.model)
         super().__init__(
-            model=training.model,
-            args=_arguments(training.spec, self.order.total_steps, training.checkpoints.work),
+            model=step,
+            args=_arguments(training, self.order.total_steps),
             train_dataset=training.data,
             callbacks=[_Steps(self)],
         )
@@ -101,31 +159,36 @@ class _LossTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed 
         self.last_grad_norm = math.nan
 
     def get_train_dataloader(self) -> Any:
-        return self.training.data.loader(self.order)
+        return self.training.data.loader(self.order, self.training.world)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, TrainingBatch]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, TrainingBatch]], int]:
-        """The micro-batches of one optimiser step, and the number of their samples."""
+        """This process's micro-batches of an optimiser step, and the number of samples of all processes."""
         inputs = list(islice(epoch_iterator, num_batches))
-        return inputs, sum(each["batch"].samples for each in inputs)
+        (samples,) = self.training.world.sums([sum(each["batch"].samples for each in inputs)])
+        return inputs, int(samples)
 
     def compute_loss(
         self,
-        model: PreTrainedModel,
+        model: nn.Module,
         inputs: dict[str, TrainingBatch],
         return_outputs: bool = False,
         num_items_in_batch: int | None = None,
     ) -> Tensor:
-        """This micro-batch's part of the mean loss over the step's samples."""
+        """This micro-batch's part of the mean loss over the step's samples.
+
+        Every engine takes the mean of the processes' gradients, so the part is multiplied by their number.
+        """
         assert num_items_in_batch is not None  # from get_batch_samples
         batch = inputs["batch"].to(self.args.device)
         step = self.state.global_step + 1
-        output = self.training.objective(model, batch, step)
+        output = model(batch, step)
         if not torch.isfinite(output.loss).all():
             raise _diverged("loss", step, batch)
         self.training.recorder.add(batch, {"loss": output.loss, **output.metrics})
-        return output.loss.sum() / num_items_in_batch
+        weight = self.training.world.size / num_items_in_batch if batch.counts else 0.0
+        return output.loss.sum() * weight
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> float:
         """Not counted: Trainer's estimate needs padded ids."""
@@ -133,23 +196,83 @@ class _LossTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed 
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
         norm: Tensor = super()._clip_grad_norm(model)
+        if self.training.engine == "fsdp":
+            norm = cast(Tensor, cast(DTensor, norm).full_tensor())
         self.last_grad_norm = float(norm)
         if not math.isfinite(self.last_grad_norm):
             raise _diverged("gradient's norm", self.state.global_step + 1)
         return norm
 
+    def _prepare_for_training(self, *arguments: Any) -> tuple[nn.Module, Any]:
+        prepared: tuple[nn.Module, Any] = super()._prepare_for_training(*arguments)
+        head = core_model(self.training.model).get_output_embeddings()
+        if self.training.engine == "zero-3" and head is not None:
+            keep_whole(head.weight, self.deepspeed)
+        return prepared
+
+    @contextmanager
+    def _defer_fsdp_gradient_reduction(self) -> Iterator[None]:
+        """Trainer's, for a model that transformers did not divide: reduce with the last micro-batch."""
+        step = cast(FSDPModule, self.model)
+        step.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            step.set_requires_gradient_sync(True)
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        state = {"recorder": self.training.recorder.state(), "objective": self.training.objective.state()}
-        with self.training.checkpoints.writing(self.state.global_step, state) as folder:
-            parameters = _trainable(self.model)
-            save_file({name: p.detach().contiguous() for name, p in parameters.items()}, folder / _WEIGHTS)
-            self._save_optimizer_and_scheduler(str(folder))
+        with self._checkpoint_folder() as folder:
             self._save_rng_state(str(folder))
-            self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+            if self.training.engine in ("single", "ddp", "fsdp"):
+                self._save_weights(folder)
+            self._save_optimizer_and_scheduler(str(folder))
+            if self.training.world.first:
+                self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+
+    @contextmanager
+    def _checkpoint_folder(self) -> Iterator[Path]:
+        """The folder that all processes fill; it becomes the newest checkpoint when all have."""
+        training, step = self.training, self.state.global_step
+        if not training.world.first:
+            training.world.barrier()
+            yield training.checkpoints.unfinished(step)
+            training.world.barrier()
+            return
+        state = {"recorder": training.recorder.state(), "objective": training.objective.state()}
+        with training.checkpoints.writing(step, state) as folder:
+            training.world.barrier()
+            yield folder
+            training.world.barrier()
+
+    @property
+    def _part(self) -> str:
+        """In the name of a file that each process has its own of."""
+        return f"-{self.training.world.rank}" if self.training.engine == "fsdp" else ""
+
+    def _save_weights(self, folder: Path) -> None:
+        if self._part or self.training.world.first:
+            parameters = _trainable(self.training.model)
+            parts = {name: local_part(p.detach()).contiguous() for name, p in parameters.items()}
+            save_file(parts, folder / _WEIGHTS.format(part=self._part))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self._part:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        state = {"optimizer": self.optimizer.state_dict(), "scheduler": self.lr_scheduler.state_dict()}
+        torch.save(state, Path(output_dir) / _OPTIMIZER.format(part=self._part))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if not self._part or checkpoint is None:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        state = torch.load(Path(checkpoint) / _OPTIMIZER.format(part=self._part), weights_only=True)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.lr_scheduler.load_state_dict(state["scheduler"])
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        saved = load_file(Path(resume_from_checkpoint) / _WEIGHTS)
-        parameters = _trainable(self.model)
+        saved = load_file(Path(resume_from_checkpoint) / _WEIGHTS.format(part=self._part))
+        parameters = {name: local_part(p) for name, p in _trainable(self.training.model).items()}
         if {n: p.shape for n, p in parameters.items()} != {n: t.shape for n, t in saved.items()}:
             raise CheckpointMismatch(
                 f"{resume_from_checkpoint}: its parameters are not those of the model",
@@ -185,11 +308,15 @@ class _Steps(TrainerCallback):  # type: ignore[misc]
         control.should_save = due or control.should_training_stop
 
 
-def _arguments(spec: TrainingSpec, total_steps: int, folder: Path) -> TrainingArguments:
+def _arguments(training: Training, total_steps: int) -> TrainingArguments:
+    spec = training.spec
     arguments = TrainingArguments(
-        output_dir=str(folder),
+        output_dir=str(training.checkpoints.work),
         max_steps=total_steps,
-        per_device_train_batch_size=spec.batch_size,
+        deepspeed=deepspeed_config(training.engine, spec),
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,
+        per_device_train_batch_size=math.ceil(spec.batch_size / training.world.size),
         gradient_accumulation_steps=spec.gradient_accumulation,
         learning_rate=spec.learning_rate,
         # transformers' "constant" ignores warmup_steps

@@ -18,6 +18,7 @@ from deft_engine.errors import DataError
 from deft_engine.specs import TrainingSpec
 from deft_engine.templates import FixedTemplate
 from deft_engine.types import Sample
+from deft_engine.world import World
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -59,16 +60,13 @@ class TrainingBatch:
     ranked: RankedBatch
     reference: Tensor | None  # [batch, ranks] float32, 0 where there is no response
     rewards: Tensor | None  # likewise
+    counts: bool = True
+    """False for a stand-in: there are fewer samples than processes, and this one has to compute something."""
 
     @property
     def samples(self) -> int:
-        """Samples of the batch."""
-        return len(self.ranked.sample_ids)
-
-    @property
-    def truncated(self) -> int:
-        """Responses that were cut to fit."""
-        return sum(self.ranked.truncated)
+        """Samples of the batch that count."""
+        return len(self.ranked.sample_ids) if self.counts else 0
 
     def to(self, device: torch.device | str) -> TrainingBatch:
         """The same batch on ``device``."""
@@ -77,11 +75,14 @@ class TrainingBatch:
         return replace(self, ranked=self.ranked.to(device), reference=reference, rewards=rewards)
 
 
-_Item = tuple[TokenisedSample, RankedSample]
+_Item = tuple[TokenisedSample, RankedSample, bool]
 
 
 class TrainingData(Dataset[_Item]):
-    """Ranked samples as a dataset that tokenises on access: 160,000 of them are held as text only."""
+    """Ranked samples as a dataset that tokenises on access: 160,000 of them are held as text only.
+
+    The index ``~i`` (below 0) is sample ``i`` as a stand-in, see ``TrainingBatch.counts``.
+    """
 
     def __init__(
         self,
@@ -99,19 +100,20 @@ class TrainingData(Dataset[_Item]):
         return len(self._samples)
 
     def __getitem__(self, index: int) -> _Item:
-        ranked = self._samples[index]
+        ranked = self._samples[index if index >= 0 else ~index]
         tokenised = tokenise(
             ranked.sample, self._tokenizer, self._template, self._max_length, order=ranked.order
         )
-        return tokenised, ranked
+        return tokenised, ranked, index >= 0
 
     def batch(self, indices: Sequence[int]) -> TrainingBatch:
         """The samples at ``indices`` as one batch."""
         return _collate([self[index] for index in indices])
 
-    def loader(self, order: BatchOrder) -> DataLoader[_Item]:
-        """Batches in ``order``, made in this process and drawing nothing from the global random state."""
-        return DataLoader(self, batch_sampler=order, collate_fn=_trainer_inputs, generator=torch.Generator())
+    def loader(self, order: BatchOrder, world: World) -> DataLoader[_Item]:
+        """This process's part of the batches in ``order``; draws nothing from the global random state."""
+        part = _Part(order, world)
+        return DataLoader(self, batch_sampler=part, collate_fn=_trainer_inputs, generator=torch.Generator())
 
 
 class BatchOrder(Sampler[list[int]]):
@@ -142,17 +144,32 @@ class BatchOrder(Sampler[list[int]]):
         return self._training.max_steps or self._training.epochs * self.steps_per_epoch
 
 
+class _Part(Sampler[list[int]]):
+    """Every ``size``-th sample of each micro-batch; a process without any has the first as a stand-in."""
+
+    def __init__(self, order: BatchOrder, world: World) -> None:
+        self._order, self._world = order, world
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self._order:
+            yield batch[self._world.rank :: self._world.size] or [~batch[0]]
+
+
 def _trainer_inputs(items: Sequence[_Item]) -> dict[str, TrainingBatch]:
     """A batch in the form that transformers' Trainer hands on: a mapping."""
     return {"batch": _collate(items)}
 
 
 def _collate(items: Sequence[_Item]) -> TrainingBatch:
-    ranked = collate([tokenised for tokenised, _ in items])
+    ranked = collate([tokenised for tokenised, _, _ in items])
     return TrainingBatch(
         ranked,
-        reference=_column([sample.reference for _, sample in items], ranked.mask),
-        rewards=_column([sample.rewards for _, sample in items], ranked.mask),
+        reference=_column([sample.reference for _, sample, _ in items], ranked.mask),
+        rewards=_column([sample.rewards for _, sample, _ in items], ranked.mask),
+        counts=items[0][2],
     )
 
 

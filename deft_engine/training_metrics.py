@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from deft_engine.events import EventWriter
+from deft_engine.world import ALONE, World
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +32,16 @@ class _Means:
 
     def values(self) -> dict[str, float]:
         return {name: total / self.weights[name] for name, total in self.sums.items()}
+
+
+@dataclass(slots=True)
+class _StepFigures:
+    """What the micro-batches of one process and step add."""
+
+    totals: list[tuple[str, float, int]] = field(default_factory=list)  # name, sum, samples
+    truncated: int = 0
+    samples: int = 0
+    tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -57,8 +68,16 @@ class _Figures:
 class Recorder:
     """Collects a run's figures batch by batch and reports them as events, step by step."""
 
-    def __init__(self, events: EventWriter, total_steps: int, state: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        events: EventWriter,
+        total_steps: int,
+        state: Mapping[str, Any] | None = None,
+        world: World = ALONE,
+    ) -> None:
         self._events = events
+        self._world = world
+        self._step_figures = _StepFigures()
         self._total_steps = total_steps
         self._every = max(1, total_steps // _MOST_POINTS)
         self._figures = _Figures.from_json(state) if state else _Figures()
@@ -80,21 +99,23 @@ class Recorder:
 
     def add(self, batch: TrainingBatch, metrics: Mapping[str, Tensor]) -> None:
         """Add a micro-batch; each metric has a value per sample, shape [batch], NaN where it has none."""
-        figures = self._figures
+        if not batch.counts:
+            return
+        figures = self._step_figures
         for name, values in metrics.items():
             known = [value for value in values.detach().double().tolist() if not math.isnan(value)]
             if known:
-                figures.window.add(name, sum(known), len(known))
-                figures.epoch_means.add(name, sum(known), len(known))
-        figures.window_truncated += batch.truncated
-        figures.truncated += batch.truncated
+                figures.totals.append((name, sum(known), len(known)))
+        figures.truncated += sum(batch.ranked.truncated)
         figures.samples += batch.samples
         figures.tokens += batch.ranked.tokens
-        self._window_tokens += batch.ranked.tokens
 
     def step(self, step: int, grad_norm: float, learning_rate: float) -> None:
-        """End optimiser step ``step`` (the first is 1); reports where a point is due."""
+        """End optimiser step ``step`` (the first is 1) of all processes; reports where a point is due."""
         figures = self._figures
+        for part in self._world.gather(self._step_figures):
+            self._take(part)
+        self._step_figures = _StepFigures()
         figures.window.add("grad_norm", grad_norm, 1)
         now = time.perf_counter()
         figures.seconds = self._seconds_before + now - self._started
@@ -113,6 +134,17 @@ class Recorder:
         figures.window_truncated = 0
         self._window_tokens = 0
         self._window_started = now
+
+    def _take(self, part: _StepFigures) -> None:
+        figures = self._figures
+        for name, total, weight in part.totals:
+            figures.window.add(name, total, weight)
+            figures.epoch_means.add(name, total, weight)
+        figures.window_truncated += part.truncated
+        figures.truncated += part.truncated
+        figures.samples += part.samples
+        figures.tokens += part.tokens
+        self._window_tokens += part.tokens
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""

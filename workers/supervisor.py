@@ -24,7 +24,7 @@ from contextlib import suppress
 
 import psutil
 
-from app.orphans import adopt_orphans, end_with_parent
+from deft_engine.orphans import adopt_orphans, end_with_parent
 
 _KILL_AGAIN_SECONDS = 0.5
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.orphans import end_with_parent
+from deft_engine.orphans import end_with_parent
 
 _LOG_LIMIT = 50 * 2**20
 _LOOK_SECONDS = 0.05

@@ -17,7 +17,7 @@ import psutil
 
 from app.embedded.process import EmbeddedError, ask, end, last_lines
 from app.embedded.signals import Signals
-from app.orphans import adopt_orphans
+from deft_engine.orphans import adopt_orphans
 
 log = logging.getLogger("deft.up")
 

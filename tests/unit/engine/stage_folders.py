@@ -66,10 +66,15 @@ def make_stage(folder: Path, stage: str, spec: Spec, samples: list[Sample], **in
     return folder
 
 
-def run_stage(folder: Path, attempt: int = 1, stop: StopRequest | None = None) -> int:
-    """Run the stage in this process; returns its exit status."""
+def set_attempt(folder: Path, attempt: int) -> None:
+    """Make the request one for ``attempt``."""
     request = json.loads((folder / "stage.json").read_bytes())
     (folder / "stage.json").write_text(json.dumps({**request, "attempt": attempt}))
+
+
+def run_stage(folder: Path, attempt: int = 1, stop: StopRequest | None = None) -> int:
+    """Run the stage in this process; returns its exit status."""
+    set_attempt(folder, attempt)
     return execute(folder, StopRequest() if stop is None else stop)
 
 

@@ -20,6 +20,12 @@ def adopt_orphans() -> None:
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def end_this_with_parent(end_signal: signal.Signals) -> None:
+    """The kernel sends this process ``end_signal`` when the thread that started it ends."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, int(end_signal), 0, 0, 0)
+
+
 def end_with_parent(end_signal: signal.Signals) -> Callable[[], None]:
     """A ``preexec_fn``: the kernel sends the child ``end_signal`` when the thread that started it ends."""
     parent = os.getpid()
