@@ -12,7 +12,7 @@ from app.db.models import Dataset, StageInput, StageRun, StageStatus
 from app.resolver import dataset_ref
 from deft_engine.estimate import CHARS_PER_TOKEN, FLOPS_PER_SECOND, DataFacts, Estimator, StageCost
 from deft_engine.plan import External, Made, Plan, plan_dataset
-from deft_engine.specs import AlignJob, EvaluateJob, GradeJob, RewardModelJob
+from deft_engine.specs import Job
 
 
 class StageEstimate(BaseModel):
@@ -50,7 +50,7 @@ class Estimate(BaseModel):
 
 def estimate_job(
     session: Session,
-    spec: AlignJob | GradeJob | RewardModelJob | EvaluateJob,
+    spec: Job,
     plan: Plan,
     datasets: dict[str, Dataset],
     *,

@@ -10,11 +10,14 @@ from sqlalchemy.orm import Session
 from app.db.models import Dataset, DatasetStatus, Job, JobStatus
 from app.db.queries import find_dataset, find_job
 from app.settings import get_settings
+from deft_engine.endpoints.spec import EndpointSpec
 from deft_engine.errors import SpecError
 from deft_engine.graders import FileScores
-from deft_engine.model_names import resolve_model
+from deft_engine.model_names import resolve_endpoint, resolve_model
+from deft_engine.mt_bench.files import FASTCHAT
 from deft_engine.plan import DatasetRef, External, Made, Plan, Source, plan_job
-from deft_engine.specs import AlignJob, EvaluateJob, GradeJob, RewardModelJob
+from deft_engine.specs import AlignJob, GradeJob, RewardModelJob
+from deft_engine.specs import Job as JobRequest
 from deft_engine.stages import ImportSpec
 
 _MODEL_STAGES = {"align": "train", "reward_model": "train_reward"}
@@ -32,6 +35,30 @@ class ServiceResolver:
 
     def dataset(self, name: str, pointer: str) -> DatasetRef:
         """An uploaded dataset by its id; one that is still being read is waited for."""
+        found = self._found(name, pointer)
+        if found.summary is not None and found.summary["format"] == FASTCHAT:
+            raise SpecError(
+                f"dataset {name} holds questions or answers in FastChat's format, and no samples",
+                hint="name it in a job of kind judge; here, name preference data",
+                code="unfit_dataset",
+                pointer=pointer,
+            )
+        return dataset_ref(found)
+
+    def file(self, name: str, pointer: str) -> External:
+        """An upload in FastChat's format; one that is still being read is taken at its word."""
+        found = self._found(name, pointer)
+        if found.summary is not None and found.summary["format"] != FASTCHAT:
+            raise SpecError(
+                f"dataset {name} is in the format {found.summary['format']}, not in FastChat's",
+                hint='upload rows with "question_id" and "turns" (questions) or "choices" (answers)',
+                code="unfit_dataset",
+                pointer=pointer,
+            )
+        return External(f"upload:{found.sha256}", found.sha256)
+
+    def _found(self, name: str, pointer: str) -> Dataset:
+        """A dataset that can be named, which is noted. Raises as ``dataset``."""
         found = find_dataset(self._session, name)
         if found is None:
             raise SpecError(
@@ -49,7 +76,7 @@ class ServiceResolver:
                 pointer=pointer,
             )
         self.datasets[pointer] = found
-        return dataset_ref(found)
+        return found
 
     def model(self, name: str, revision: str | None, pointer: str) -> Source:
         """A built-in model, a folder below the allowed roots, a hub id, or the model that a job makes."""
@@ -59,6 +86,10 @@ class ServiceResolver:
         source = resolve_model(name, revision, pointer, get_settings().allowed_model_roots)
         _check_kind(name, _kind_of(source), pointer, wanted)
         return source
+
+    def endpoint(self, spec: EndpointSpec, pointer: str) -> External:
+        """An endpoint whose host the operator allows."""
+        return resolve_endpoint(spec, pointer, get_settings().allowed_endpoint_hosts)
 
     def _model_of_job(self, name: str, revision: str | None, pointer: str, wanted: str) -> Made:
         job = find_job(self._session, name.removeprefix(_JOB_PREFIX))
@@ -83,9 +114,7 @@ def dataset_ref(dataset: Dataset) -> DatasetRef:
     return DatasetRef(External(f"upload:{dataset.sha256}", dataset.sha256), spec)
 
 
-def plan_for(
-    session: Session, spec: AlignJob | GradeJob | RewardModelJob | EvaluateJob
-) -> tuple[Plan, dict[str, Dataset]]:
+def plan_for(session: Session, spec: JobRequest) -> tuple[Plan, dict[str, Dataset]]:
     """A job's plan, and the datasets that its spec names by their pointers.
 
     Raises:
@@ -97,9 +126,7 @@ def plan_for(
     return plan, resolver.datasets
 
 
-def _check_scores(
-    spec: AlignJob | GradeJob | RewardModelJob | EvaluateJob, datasets: dict[str, Dataset]
-) -> None:
+def _check_scores(spec: JobRequest, datasets: dict[str, Dataset]) -> None:
     """A grader or a method that needs the file's scores needs all of them; what is known now is said now."""
     deft = spec.deft if isinstance(spec, AlignJob | GradeJob) else None
     if deft is not None and isinstance(deft.grader.scorer(), FileScores):

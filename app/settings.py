@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from deft_engine.endpoints.hosts import AllowedHosts
 
 
 class Settings(BaseSettings):
@@ -24,6 +26,8 @@ class Settings(BaseSettings):
     """Address under which people reach the service; personal links start with it."""
     model_roots: str = ""
     """Folders below which local models may lie, colon-separated."""
+    endpoint_hosts: str = ""
+    """Hosts that jobs may name as endpoints, comma-separated: host, host:port, or a network."""
     max_upload_bytes: int = Field(20 * 2**30, gt=0)
     """Largest upload, as sent."""
     max_unpacked_bytes: int = Field(40 * 2**30, gt=0)
@@ -65,6 +69,22 @@ class Settings(BaseSettings):
     def runs_root(self) -> Path:
         """A folder per stage run."""
         return self.home / "runs"
+
+    @field_validator("endpoint_hosts")
+    @classmethod
+    def _hosts_are_hosts(cls, text: str) -> str:
+        AllowedHosts.parse(text)
+        return text
+
+    @property
+    def endpoint_cache(self) -> Path:
+        """Answers of endpoints, by the hash of their request."""
+        return self.home / "endpoint-cache"
+
+    @property
+    def allowed_endpoint_hosts(self) -> AllowedHosts:
+        """``endpoint_hosts``, parsed."""
+        return AllowedHosts.parse(self.endpoint_hosts)
 
     @property
     def allowed_model_roots(self) -> tuple[Path, ...]:

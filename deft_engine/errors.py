@@ -12,6 +12,9 @@
     |   `-- OutOfMemory
     |-- TrainingDiverged      NaN or infinity, with its step               (never retried)
     |-- CheckpointMismatch    a checkpoint of another run or world size    (never retried)
+    |-- EndpointError         an endpoint refused, or cannot be asked      (never retried)
+    |   |-- EndpointUnavailable  it did not answer, however often asked    (retried)
+    |   `-- BudgetExhausted   the next request may not be paid for         (never retried)
     |-- Interrupted           asked to stop (cancel, pause)                (not a failure)
     `-- StageCrashed          the process died without a word              (retried)
 
@@ -109,6 +112,31 @@ class CheckpointMismatch(DeftError):
     """A checkpoint was written by another engine, world size or spec."""
 
     code = "checkpoint_mismatch"
+
+
+class EndpointError(DeftError):
+    """A chat endpoint refused a request, answered what is no answer, or may not be asked at all."""
+
+    code = "endpoint_error"
+
+
+class EndpointUnavailable(EndpointError):
+    """A chat endpoint is away, overloaded or broke off, and was asked again in vain."""
+
+    code = "endpoint_unavailable"
+    retryable = True
+
+    def __init__(
+        self, message: str, *, hint: str = "", code: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.retry_after = retry_after  # seconds that the server asked to wait
+
+
+class BudgetExhausted(EndpointError):
+    """The token budget has no room for the next request's worst case."""
+
+    code = "budget_exhausted"
 
 
 class Interrupted(DeftError):

@@ -203,6 +203,8 @@ class Estimator:
         """The data that a stage works on: its samples, or those that its generations answer."""
         if stage.stage == "import":
             return self.data.get(stage.fingerprint)
+        if "questions" in stage.inputs:
+            return None
         if "samples" not in stage.inputs:
             return self._facts(self._upstream(stage, "generations"))
         return self._facts(self._upstream(stage, "samples"))

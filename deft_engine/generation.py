@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,14 +13,15 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from deft_engine.data.generations import write_generations
+from deft_engine.data.generations import answered, write_generations
 from deft_engine.data.samples import read_index, read_samples
+from deft_engine.data.selection import choose, pick
 from deft_engine.errors import ModelError
 from deft_engine.models import device, load_policy, positions
 from deft_engine.stages import GenerateSpec
 from deft_engine.templates import TURN_TAGS, FixedTemplate, cut_prompt, render_prompt, resolve_template
 from deft_engine.tokenizer import load_tokenizer
-from deft_engine.types import Generation, Sample
+from deft_engine.types import Sample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -34,7 +34,7 @@ def run(context: StageContext[GenerateSpec]) -> dict[str, Any]:
     spec, uri = context.spec, context.inputs["model"]
     samples_path = context.path("samples")
     chosen = choose(len(read_index(samples_path).ids), spec.samples, spec.seed)
-    samples = list(_pick(read_samples(samples_path), chosen))
+    samples = list(pick(read_samples(samples_path), chosen))
     decoder = Decoder.load(uri, spec)
     prompts = [decoder.encode(sample) for sample in samples]
     progress = _Progress.resume(context.work / "generated.jsonl")
@@ -52,16 +52,9 @@ def run(context: StageContext[GenerateSpec]) -> dict[str, Any]:
         context.events.progress(done, len(samples))
     write_generations(
         context.out / "generations.jsonl",
-        (_generation(sample, progress.responses[index]) for index, sample in enumerate(samples)),
+        (answered(sample, progress.responses[index]) for index, sample in enumerate(samples)),
     )
     return {"samples": len(samples), "tokens": progress.tokens, "seconds": round(progress.seconds, 3)}
-
-
-def choose(total: int, samples: int | None, seed: int) -> list[int]:
-    """Positions of ``samples`` random samples of ``total``, ascending; the same for every model."""
-    if samples is None or samples >= total:
-        return list(range(total))
-    return sorted(random.Random(seed).sample(range(total), samples))
 
 
 def length_batches(prompts: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
@@ -244,12 +237,3 @@ def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> s
     own = model.generation_config.eos_token_id
     listed = own if isinstance(own, list) else [own]
     return {int(token) for token in (tokenizer.eos_token_id, *listed) if token is not None}
-
-
-def _pick(samples: Iterator[Sample], chosen: Sequence[int]) -> Iterator[Sample]:
-    wanted = set(chosen)
-    return (sample for index, sample in enumerate(samples) if index in wanted)
-
-
-def _generation(sample: Sample, response: str) -> Generation:
-    return Generation(sample.id, sample.subset, sample.prompt, response, reference=sample.chosen.text)

@@ -21,11 +21,13 @@ from typing import Any
 
 from deft_engine import stage_process
 from deft_engine.canonical import canonical_json, sha256_file
+from deft_engine.endpoints.hosts import EVERYTHING, AllowedHosts
+from deft_engine.endpoints.spec import EndpointSpec
 from deft_engine.errors import DeftError, Interrupted, ResourceError, SpecError, StageCrashed
 from deft_engine.events import read_events
 from deft_engine.local_artifacts import local_inputs, publish, stage_folder
 from deft_engine.local_report import JsonReport, Report, TextReport, error_object
-from deft_engine.model_names import resolve_model
+from deft_engine.model_names import resolve_endpoint, resolve_model
 from deft_engine.plan import DatasetRef, External, Plan, PlannedStage, plan_job
 from deft_engine.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED, StageRequest, StopRequest
 from deft_engine.spec_file import read_job
@@ -39,18 +41,28 @@ class LocalResolver:
     """Names in a local spec: a dataset is a file's path, a model what ``resolve_model`` knows."""
 
     def dataset(self, name: str, pointer: str) -> DatasetRef:
-        path = Path(name).absolute()
-        if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
-            raise SpecError(
-                f"dataset {name!r}: there is no such file",
-                hint="name a file of preference data (JSON, JSONL or Parquet, plain or .gz); "
-                "a relative path starts at the current folder",
-                pointer=pointer,
-            )
-        return DatasetRef(External(f"path:{path}", sha256_file(path)), ImportSpec())
+        return DatasetRef(_file("dataset", name, pointer, "a file of preference data"), ImportSpec())
+
+    def file(self, name: str, pointer: str) -> External:
+        return _file("file", name, pointer, "a file in FastChat's format")
 
     def model(self, name: str, revision: str | None, pointer: str) -> External:
         return resolve_model(name, revision, pointer, roots=None)
+
+    def endpoint(self, spec: EndpointSpec, pointer: str) -> External:
+        return resolve_endpoint(spec, pointer, AllowedHosts.from_environment(EVERYTHING))
+
+
+def _file(what: str, name: str, pointer: str, expected: str) -> External:
+    path = Path(name).absolute()
+    if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
+        raise SpecError(
+            f"{what} {name!r}: there is no such file",
+            hint=f"name {expected} (JSON, JSONL or Parquet, plain or .gz); "
+            "a relative path starts at the current folder",
+            pointer=pointer,
+        )
+    return External(f"path:{path}", sha256_file(path))
 
 
 class StageFailed(Exception):

@@ -13,7 +13,7 @@ from deft_engine.events import decode_number, read_events
 from deft_engine.plan import Made, Plan, PlannedStage
 from deft_engine.report import CURVES, REPORT, REPORTED, render_report
 from deft_engine.report_charts import Points
-from deft_engine.spec_file import Job
+from deft_engine.specs import Job
 
 _INNER = {"import", "reference"}
 """Stages whose outputs are no artifacts of a job."""

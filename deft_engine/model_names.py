@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from deft_engine.canonical import canonical_json, sha256_file, sha256_hex
-from deft_engine.errors import SpecError
+from deft_engine.endpoints.hosts import AllowedHosts
+from deft_engine.endpoints.spec import EndpointSpec
+from deft_engine.errors import EndpointError, SpecError
 from deft_engine.plan import External
 
 BUILTIN_MODELS = {"tiny": 1, "smollm2": 1}
@@ -68,6 +71,22 @@ def resolve_model(name: str, revision: str | None, pointer: str, roots: tuple[Pa
         "or a hub id such as org/name",
         pointer=pointer,
     )
+
+
+def resolve_endpoint(spec: EndpointSpec, pointer: str, allowed: AllowedHosts) -> External:
+    """The source that an endpoint is, if its host may be asked; what its name stands for is checked later.
+
+    Raises:
+        SpecError: the host is not allowed.
+    """
+    parts = urlsplit(spec.url)
+    try:
+        allowed.check(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+    except EndpointError as error:
+        raise SpecError(
+            error.message, hint=error.hint, code=error.error_code, pointer=f"{pointer}/url"
+        ) from error
+    return External(spec.uri, spec.identity)
 
 
 def model_digest(folder: Path) -> str:

@@ -12,28 +12,37 @@ from typing import Any, Protocol
 
 from deft_engine.base import Spec
 from deft_engine.canonical import canonical_json, sha256_hex
+from deft_engine.endpoints.spec import EndpointModel, EndpointSpec
 from deft_engine.errors import SpecError
 from deft_engine.evaluators import Bleu, Evaluator, Length, Reward
 from deft_engine.graders import RewardModelGrader
 from deft_engine.losses import Method
 from deft_engine.specs import (
     AlignJob,
+    AugmentJob,
     DeftSpec,
     EvaluateJob,
     EvaluationSpec,
     GradeJob,
+    Job,
+    JudgeJob,
     ModelSpec,
     RewardModelJob,
+    Template,
     Thresholds,
 )
 from deft_engine.stages import (
     STAGES,
+    AnswerSpec,
+    AugmentSpec,
     DistributionRewardSpec,
     DistributionSpec,
+    Dtype,
     EvaluateSpec,
     GenerateSpec,
     GradeSpec,
     ImportSpec,
+    JudgeSpec,
     Queue,
     RankBy,
     ReferenceSpec,
@@ -47,7 +56,10 @@ _MODEL_INPUTS = {"model", "reward_model"}
 
 @dataclass(frozen=True, slots=True)
 class External:
-    """An input from outside: ``upload:<sha256>``, ``builtin:tiny``, ``path:/abs`` or ``hub:id@rev``."""
+    """An input from outside.
+
+    ``upload:<sha256>``, ``builtin:tiny``, ``path:/abs``, ``hub:id@rev`` or ``endpoint:<its spec>``.
+    """
 
     uri: str
     digest: str  # identity of the content
@@ -85,12 +97,16 @@ class DatasetRef:
 class Resolver(Protocol):
     """Turns the names in a spec into sources; the service and the command line each have one.
 
-    Both methods raise ``SpecError`` with ``pointer`` where a name cannot be resolved.
+    Every method raises ``SpecError`` with ``pointer`` where a name cannot be resolved, or may not be used.
     """
 
     def dataset(self, name: str, pointer: str) -> DatasetRef: ...
 
     def model(self, name: str, revision: str | None, pointer: str) -> Source: ...
+
+    def endpoint(self, spec: EndpointSpec, pointer: str) -> External: ...
+
+    def file(self, name: str, pointer: str) -> External: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +167,7 @@ def plan_dataset(dataset: DatasetRef) -> PlannedStage:
     return plan_stage("import", dataset.spec, {"upload": dataset.upload})
 
 
-def plan_job(spec: AlignJob | GradeJob | RewardModelJob | EvaluateJob, resolver: Resolver) -> Plan:
+def plan_job(spec: Job, resolver: Resolver) -> Plan:
     """The stages that a job needs.
 
     Raises:
@@ -180,9 +196,56 @@ def plan_job(spec: AlignJob | GradeJob | RewardModelJob | EvaluateJob, resolver:
             plan.add("train_reward", reward_spec, {"samples": samples, "model": model})
         case EvaluateJob():
             samples = _samples(plan, spec.eval_dataset, "/eval_dataset", resolver)
-            model = resolver.model(spec.model.base, spec.model.revision, "/model/base")
-            _plan_evaluation(plan, spec.evaluation, spec.model, samples, model, None, resolver)
+            answering = _answering(spec.model, resolver)
+            _plan_evaluation(plan, spec.evaluation, samples, answering, None, resolver)
+        case AugmentJob():
+            _plan_augmenting(plan, spec, resolver)
+        case JudgeJob():
+            _plan_judging(plan, spec, resolver)
     return plan
+
+
+def _plan_augmenting(plan: Plan, spec: AugmentJob, resolver: Resolver) -> None:
+    samples = _samples(plan, spec.dataset, "/dataset", resolver)
+    endpoint = resolver.endpoint(spec.endpoint, "/endpoint")
+    augment_spec = AugmentSpec(
+        mode=spec.mode,
+        place=spec.place,
+        max_new_tokens=spec.max_new_tokens,
+        temperature=spec.temperature,
+        samples=spec.samples,
+        seed=spec.seed,
+    )
+    plan.add("augment", augment_spec, {"samples": samples, "endpoint": endpoint})
+
+
+def _plan_judging(plan: Plan, spec: JudgeJob, resolver: Resolver) -> None:
+    inputs: dict[str, Source] = {"questions": resolver.file(spec.questions, "/questions")}
+    judging = inputs | {"endpoint": resolver.endpoint(spec.judge, "/judge")}
+    named = {"answers": spec.answers, "against": spec.against, "references": spec.references}
+    judging |= {role: resolver.file(name, f"/{role}") for role, name in named.items() if name is not None}
+    if spec.model is not None:
+        inputs["endpoint"] = resolver.endpoint(spec.model.endpoint, "/model/endpoint")
+        answer_spec = AnswerSpec(max_new_tokens=spec.max_new_tokens, seed=spec.seed)
+        answered = plan.add("answer", answer_spec, inputs)
+        judging["answers"] = Made(answered.fingerprint, "answers.jsonl")
+    plan.add("judge", JudgeSpec(max_new_tokens=spec.judge_max_tokens), judging)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answering:
+    """Who answers prompts: the input of ``generate``, and the settings that only a loaded model has."""
+
+    inputs: dict[str, Source]
+    dtype: Dtype = "auto"
+    template: Template = "auto"
+
+
+def _answering(model: ModelSpec | EndpointModel, resolver: Resolver) -> _Answering:
+    if isinstance(model, EndpointModel):
+        return _Answering({"endpoint": resolver.endpoint(model.endpoint, "/model/endpoint")})
+    source = resolver.model(model.base, model.revision, "/model/base")
+    return _Answering({"model": source}, model.dtype, model.template)
 
 
 def _samples(plan: Plan, name: str, pointer: str, resolver: Resolver) -> Made:
@@ -293,7 +356,8 @@ def _plan_align(plan: Plan, spec: AlignJob, resolver: Resolver) -> None:
         eval_samples = _samples(plan, spec.eval_dataset, "/eval_dataset", resolver)
     made = Made(trained.fingerprint, "model")
     grader = grading.reward_model if grading else None
-    _plan_evaluation(plan, spec.evaluation, spec.model, eval_samples, made, grader, resolver)
+    answering = _Answering({"model": made}, spec.model.dtype, spec.model.template)
+    _plan_evaluation(plan, spec.evaluation, eval_samples, answering, grader, resolver)
 
 
 def _trained_rank_by(method: Method, grading: _Grading | None) -> RankBy:
@@ -331,9 +395,8 @@ def _deft_for(method: Method, deft: DeftSpec) -> DeftSpec:
 def _plan_evaluation(
     plan: Plan,
     evaluation: EvaluationSpec,
-    model_spec: ModelSpec,
     samples: Made,
-    model: Source,
+    answering: _Answering,
     grader_model: Source | None,
     resolver: Resolver,
 ) -> None:
@@ -366,10 +429,10 @@ def _plan_evaluation(
         samples=evaluation.samples,
         seed=evaluation.seed,
         batch_size=evaluation.batch_size,
-        dtype=model_spec.dtype,
-        template=model_spec.template,
+        dtype=answering.dtype,
+        template=answering.template,
     )
-    generated = plan.add("generate", generate_spec, {"samples": samples, "model": model})
+    generated = plan.add("generate", generate_spec, {"samples": samples, **answering.inputs})
     inputs["generations"] = Made(generated.fingerprint, "generations.jsonl")
     plan.warnings[:] = warnings
     plan.add("evaluate", EvaluateSpec(evaluators=tuple(evaluators), warnings=tuple(warnings)), inputs)

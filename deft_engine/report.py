@@ -90,7 +90,45 @@ def describe(spec: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
         case "reward_model":
             return [f"A reward model was trained from {spec['model']['base']} on ranked responses (eq 1)."]
         case "evaluate":
-            return [f"{spec['model']['base']} answered the prompts of {spec['eval_dataset']}, greedily."]
+            asked = spec["model"].get("endpoint")
+            model = _endpoint_name(asked) if asked else spec["model"]["base"]
+            return [f"{model} answered the prompts of {spec['eval_dataset']}, greedily."]
+        case "augment":
+            what = "refined the references" if spec["mode"] == "reference" else "wrote a further response"
+            return [f"{_endpoint_name(spec['endpoint'])} {what} for the samples of {spec['dataset']}."]
+        case "judge":
+            return _describe_judging(results.get("judge", {}))
+        case _:
+            return _describe_alignment(spec, results)
+
+
+def _describe_judging(found: Mapping[str, Any]) -> list[str]:
+    """MT-Bench: ratings by category and turn, or wins against another model."""
+    if not found:
+        return []
+    if "against" in found:
+        total = found["total"]
+        return [
+            f"{found['judge']} compared the answers of {found['model']} to MT-Bench with those of "
+            f"{found['against']}, in both orders: {total['wins']} won, {total['ties']} tied, "
+            f"{total['losses']} lost.",
+            f"Signature: {found['signature']}.",
+        ]
+    by_turn = ", ".join(f"turn {turn}: {_rating(figure)}" for turn, figure in found["turns"].items())
+    by_category = ", ".join(f"{name}: {_rating(figure)}" for name, figure in found["categories"].items())
+    return [
+        f"{found['judge']} graded the answers of {found['model']} to MT-Bench from 1 to 10: "
+        f"{_rating(found['total'])} over all of {found['total']['n']} ratings ({by_turn}).",
+        f"By category: {by_category}.",
+        f"Signature: {found['signature']}.",
+    ]
+
+
+def _rating(figure: Mapping[str, Any]) -> str:
+    return "no rating" if figure["value"] is None else f"{figure['value']:.2f}"
+
+
+def _describe_alignment(spec: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
     method, deft = spec["method"]["name"].upper(), spec["deft"]
     base = spec["model"]["base"]
     if deft is None:
@@ -106,6 +144,10 @@ def describe(spec: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
     share = results.get("train", {}).get("grad_share")
     measured = f", measured as {share:.2g} of the base loss's gradient" if share is not None else ""
     return [*said, f"The distribution reward R_dis (eqs 16-17) had the weight omega = {omega:.3g}{measured}."]
+
+
+def _endpoint_name(endpoint: Mapping[str, Any]) -> str:
+    return f"{endpoint['model']} at {endpoint['url']}"
 
 
 def _grading_sentence(deft: Mapping[str, Any]) -> str:

@@ -11,9 +11,7 @@ from pydantic import ValidationError
 
 from deft_engine.errors import SpecError
 from deft_engine.faults import Fault, faults
-from deft_engine.specs import AlignJob, EvaluateJob, GradeJob, RewardModelJob, job_spec_adapter
-
-Job = AlignJob | GradeJob | RewardModelJob | EvaluateJob
+from deft_engine.specs import Job, job_spec_adapter
 
 
 class InvalidSpec(SpecError):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field, TypeAdapter, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, TypeAdapter, field_validator, model_validator
 
 from deft_engine.base import DatasetName, ModelName, Name, Spec, Text
+from deft_engine.endpoints.spec import EndpointModel, EndpointSpec
 from deft_engine.graders import FileScores, Grader
 from deft_engine.losses import DPO, BradleyTerry, Method
 from deft_engine.presets import fill_from_preset, load_preset
@@ -248,14 +249,77 @@ class RewardModelJob(_Job):
     training: TrainingSpec = TrainingSpec(learning_rate=1e-5)
 
 
+def _which_model(given: Any) -> str:
+    named = "endpoint" in given if isinstance(given, dict) else isinstance(given, EndpointModel)
+    return "asked" if named else "loaded"
+
+
+AnsweringModel = Annotated[
+    Annotated[ModelSpec, Tag("loaded")] | Annotated[EndpointModel, Tag("asked")],
+    Discriminator(_which_model),
+]
+"""A model that is loaded (``{"base": ...}``), or an endpoint that is asked (``{"endpoint": ...}``)."""
+
+
 class EvaluateJob(_Job):
-    """Generate with a model and evaluate."""
+    """Generate with a model, or let an endpoint answer, and evaluate."""
 
     kind: Literal["evaluate"] = "evaluate"
     eval_dataset: DatasetName
-    model: ModelSpec
+    model: AnsweringModel
     evaluation: EvaluationSpec = EvaluationSpec()
 
 
-JobSpec = Annotated[AlignJob | GradeJob | RewardModelJob | EvaluateJob, Field(discriminator="kind")]
-job_spec_adapter: TypeAdapter[AlignJob | GradeJob | RewardModelJob | EvaluateJob] = TypeAdapter(JobSpec)
+class AugmentJob(_Job):
+    """Let an endpoint write a further response to each sample (D_2 to D_3), or refine its reference.
+
+    The result is a dataset of its own, in the service and as ``augmented.jsonl``.
+    """
+
+    kind: Literal["augment"] = "augment"
+    dataset: DatasetName
+    endpoint: EndpointSpec
+    mode: Literal["response", "reference"] = "response"
+    """``reference``: a better text in place of the annotated best response, for a fairer BLEU (Fig. 2)."""
+    place: Literal["first", "last"] = "first"
+    """Of a further response in the annotated order, which a grader whose rewards rank goes beyond."""
+    max_new_tokens: int = Field(256, ge=1, le=32_768)
+    temperature: float = Field(0.0, ge=0, le=2)
+    samples: int | None = Field(None, ge=1)
+    """So many random samples; null takes all."""
+    seed: int = Field(42, ge=0, le=2**31 - 1)
+
+
+class JudgeJob(_Job):
+    """MT-Bench: a judge grades answers to questions of two turns. All files are in FastChat's formats."""
+
+    kind: Literal["judge"] = "judge"
+    questions: DatasetName
+    answers: DatasetName | None = None
+    """A model's answers; null: those that ``model`` gives now."""
+    model: EndpointModel | None = None
+    against: DatasetName | None = None
+    """Another model's answers: the judge compares the two, in both orders, instead of grading."""
+    references: DatasetName | None = None
+    """Reference answers, shown to the judge for math, reasoning and coding."""
+    judge: EndpointSpec
+    max_new_tokens: int = Field(1024, ge=1, le=32_768)
+    """Of an answer."""
+    judge_max_tokens: int = Field(2048, ge=16, le=32_768)
+    seed: int = Field(42, ge=0, le=2**31 - 1)
+    """Sent with the questions, of which some are answered at a temperature above 0."""
+
+    @model_validator(mode="after")
+    def _answers_come_from_one_place(self) -> JudgeJob:
+        if (self.answers is None) == (self.model is None):
+            raise ValueError(
+                "name either answers (a file) or model (an endpoint that answers now), and one only"
+            )
+        return self
+
+
+Job = AlignJob | GradeJob | RewardModelJob | EvaluateJob | AugmentJob | JudgeJob
+"""A job of any kind."""
+
+JobSpec = Annotated[Job, Field(discriminator="kind")]
+job_spec_adapter: TypeAdapter[Job] = TypeAdapter(JobSpec)

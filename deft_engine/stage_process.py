@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
+from deft_engine.endpoints.hosts import EVERYTHING, HOSTS_VARIABLE
 from deft_engine.environment import engine_environment
 from deft_engine.run import StopRequest, execute, install_signal_handlers
 
@@ -26,7 +27,7 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=engine_environment(os.environ),
+            env={HOSTS_VARIABLE: EVERYTHING, **engine_environment(os.environ)},  # the caller is the operator
         )
 
 

@@ -24,7 +24,9 @@ from deft_engine.types import Level
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 RankBy = Literal["auto", "annotation", "reward"]
-DatasetFormat = Literal["auto", "hh_rlhf", "pairwise", "ranked", "pro", "ultrafeedback", "sharegpt"]
+DatasetFormat = Literal[
+    "auto", "hh_rlhf", "pairwise", "ranked", "pro", "ultrafeedback", "sharegpt", "fastchat"
+]
 
 
 class Queue(StrEnum):
@@ -122,7 +124,7 @@ class TrainSpec(Spec):
 
 
 class GenerateSpec(Spec):
-    """Decode greedily, one answer a prompt."""
+    """Answer greedily, once a prompt. An endpoint gets prompts whole, ``max_new_tokens`` and no more."""
 
     max_new_tokens: int
     max_prompt_length: int
@@ -131,6 +133,30 @@ class GenerateSpec(Spec):
     batch_size: int
     dtype: Dtype
     template: Template
+
+
+class AugmentSpec(Spec):
+    """Let an endpoint write a further response to each sample, or refine its reference."""
+
+    mode: Literal["response", "reference"]
+    place: Literal["first", "last"]
+    max_new_tokens: int
+    temperature: float
+    samples: int | None
+    seed: int
+
+
+class AnswerSpec(Spec):
+    """Let an endpoint answer MT-Bench's questions."""
+
+    max_new_tokens: int
+    seed: int
+
+
+class JudgeSpec(Spec):
+    """Let an endpoint grade answers to MT-Bench's questions, or compare them with another model's."""
+
+    max_new_tokens: int
 
 
 class EvaluateSpec(Spec):
@@ -194,8 +220,20 @@ STAGES: dict[str, Stage] = {
             "deft_engine.train_policy:run", optional_inputs=("levels", "scores", "qdiff", "reference"),
         ),
         Stage(
-            "generate", GenerateSpec, ("samples", "model"), ("generations.jsonl",), Queue.GPU, 1,
-            "deft_engine.generation:run",
+            "generate", GenerateSpec, ("samples",), ("generations.jsonl",), Queue.GPU, 1,
+            "deft_engine.answering:run", optional_inputs=("model", "endpoint"),  # one of them
+        ),
+        Stage(
+            "augment", AugmentSpec, ("samples", "endpoint"), ("augmented.jsonl",), Queue.CPU, 1,
+            "deft_engine.endpoints.augment:run",
+        ),
+        Stage(
+            "answer", AnswerSpec, ("questions", "endpoint"), ("answers.jsonl",), Queue.CPU, 1,
+            "deft_engine.mt_bench.answering:run",
+        ),
+        Stage(
+            "judge", JudgeSpec, ("questions", "answers", "endpoint"), ("judgments.jsonl", "mt_bench.json"),
+            Queue.CPU, 1, "deft_engine.mt_bench.judging:run", optional_inputs=("references", "against"),
         ),
         Stage(
             "evaluate", EvaluateSpec, ("generations",), ("results.json",), Queue.GPU, 1,

@@ -6,11 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
+from app.db.claims import ClaimedInput
+from app.settings import Settings
+from deft_engine.endpoints.cache import CACHE_VARIABLE
+from deft_engine.endpoints.hosts import HOSTS_VARIABLE
+from deft_engine.endpoints.spec import URI_SCHEME, EndpointSpec
 from deft_engine.environment import engine_environment
 
 _SERVICE_PREFIXES = ("DEFT_", "PG", "CELERY_", "REDIS_")
@@ -18,9 +24,14 @@ _LIMITS_PREFIX = "DEFT_MAX_"  # what an upload may cost to read
 
 
 class SupervisedEngine:
-    """An engine under ``workers.supervisor``; what both print goes to ``log``."""
+    """An engine under ``workers.supervisor``; what both print goes to ``log``.
 
-    def __init__(self, folder: Path, log: Path, *, silence: float, grace: float) -> None:
+    ``environment``: what this stage needs besides ``service_engine_environment``.
+    """
+
+    def __init__(
+        self, folder: Path, log: Path, *, silence: float, grace: float, environment: Mapping[str, str]
+    ) -> None:
         command = [sys.executable, "-m", "workers.supervisor", str(folder)]
         command += ["--silence", str(silence), "--grace", str(grace)]
         with log.open("ab") as output:
@@ -29,7 +40,7 @@ class SupervisedEngine:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=service_engine_environment(),
+                env={**service_engine_environment(), **environment},
                 start_new_session=True,
                 bufsize=0,
             )
@@ -76,3 +87,16 @@ def service_engine_environment() -> dict[str, str]:
         if name.startswith(_LIMITS_PREFIX) or not name.startswith(_SERVICE_PREFIXES)
     }
     return {**engine_environment(kept), "PYTHONUNBUFFERED": "1"}
+
+
+def endpoint_environment(inputs: Iterable[ClaimedInput], settings: Settings) -> dict[str, str]:
+    """For a stage that asks endpoints: hosts, kept answers, and the keys that its inputs name, no others."""
+    uris = [given.uri for given in inputs if given.uri is not None and given.uri.startswith(URI_SCHEME)]
+    if not uris:
+        return {}
+    names = [name for uri in uris if (name := EndpointSpec.from_uri(uri).api_key_env) is not None]
+    return {
+        HOSTS_VARIABLE: settings.endpoint_hosts,
+        CACHE_VARIABLE: str(settings.endpoint_cache),
+        **{name: os.environ[name] for name in names if name in os.environ},
+    }

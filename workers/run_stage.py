@@ -20,7 +20,7 @@ from app.store import get_store
 from deft_engine.errors import DeftError, StageCrashed
 from deft_engine.run import EXIT_FAILED, EXIT_INTERRUPTED, as_deft_error
 from workers.database import is_unreachable, when_reachable
-from workers.engine import SupervisedEngine
+from workers.engine import SupervisedEngine, endpoint_environment
 from workers.reporter import Reporter
 from workers.run_folder import RunFolder
 
@@ -102,6 +102,7 @@ class _Run:
             self._folder.log(self._claim.attempt),
             silence=self._settings.lease_seconds,
             grace=self._settings.stop_grace_seconds,
+            environment=endpoint_environment(self._claim.inputs, self._settings),
         )
         while (status := engine.wait(_BEAT_SECONDS)) is None:
             engine.beat()

@@ -17,6 +17,7 @@ from app.api.pages import newest_first
 from app.api.schemas import Page
 from app.auth import Principal
 from app.dataset_pages import ledger_page, sample_page
+from app.db.augmented import forget_dataset
 from app.db.graph import load_runs, record_import, settle
 from app.db.locks import lock_graph
 from app.db.models import Dataset, DatasetStatus
@@ -190,6 +191,7 @@ def delete_dataset(dataset_id: DatasetId, session: Transaction, caller: Research
             "The dataset is being read",
             "a worker reads the upload; delete the dataset when its status is ready or invalid",
         )
+    forget_dataset(session, dataset.id)
     session.delete(dataset)
     session.flush()
     settle(session, load_runs(session, [dataset.import_run_id]))  # nobody waits for its reading any more

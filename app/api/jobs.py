@@ -22,7 +22,8 @@ from app.errors import Problem
 from app.estimates import Estimate, estimate_job
 from app.idempotency import Idempotent, created
 from app.resolver import plan_for
-from deft_engine.specs import AlignJob, EvaluateJob, GradeJob, JobSpec, RewardModelJob
+from deft_engine.specs import Job as JobRequest
+from deft_engine.specs import JobSpec
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -57,7 +58,7 @@ def list_jobs(
     session: Transaction,
     caller: Viewer,
     status: JobStatus | None = None,
-    kind: Literal["align", "grade", "reward_model", "evaluate"] | None = None,
+    kind: Literal["align", "grade", "reward_model", "evaluate", "augment", "judge"] | None = None,
     limit: Limit = 20,
     after: After = None,
 ) -> Page[JobView]:
@@ -120,7 +121,7 @@ def job_logs(
 
 def _create(
     session: Session,
-    spec: AlignJob | GradeJob | RewardModelJob | EvaluateJob,
+    spec: JobRequest,
     caller: Principal,
     *,
     reuse: bool,

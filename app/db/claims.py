@@ -14,6 +14,7 @@ from prometheus_client import Counter
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from app.db.augmented import keep_as_dataset
 from app.db.events import announce_stage, storable
 from app.db.graph import Wanted, end, put_back, refresh_jobs, wanted
 from app.db.locks import database_time, lock_graph, share_graph
@@ -139,6 +140,9 @@ def succeed(
     run = _held_alone(session, claim)
     run.result = storable(result)
     run.manifest = storable(manifest)
+    if run.stage == "augment":
+        (file,) = outputs
+        run.result = {**run.result, "dataset": keep_as_dataset(session, run, file.sha256, file.size)}
     session.add_all(
         Artifact(
             id=new_id("art"),

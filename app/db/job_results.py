@@ -73,6 +73,8 @@ def job_result(runs: list[StageRun], warnings: list[str]) -> Json:
         found = dict(run.result or {})
         said += [warning for warning in found.get("warnings", ()) if warning not in said]
         result[_free_name(run.stage, result)] = found
+        if run.stage == "augment":
+            result["dataset"] = found.get("dataset")
         if run.stage == "evaluate":
             result["results"] = {"subsets": found.get("subsets"), "total": found.get("total")}
     return {**result, "warnings": said}

@@ -49,9 +49,10 @@ def live_jobs_of_dataset(session: Session, dataset_id: str) -> Sequence[str]:
 
 
 def others_have_upload(session: Session, dataset: Dataset) -> bool:
-    """Whether another dataset has the same bytes."""
+    """Whether another dataset, or an artifact of a job, has the same bytes."""
     other = sa.exists().where(Dataset.sha256 == dataset.sha256, Dataset.id != dataset.id)
-    return bool(session.scalar(sa.select(other)))
+    artifact = sa.exists().where(Artifact.sha256 == dataset.sha256)
+    return bool(session.scalar(sa.select(sa.or_(other, artifact))))
 
 
 def upload_is_read(session: Session, dataset: Dataset) -> bool:

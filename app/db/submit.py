@@ -26,14 +26,15 @@ from app.ids import new_id
 from app.settings import get_settings
 from deft_engine.errors import SpecError
 from deft_engine.plan import External, Made, Plan, PlannedStage
-from deft_engine.specs import AlignJob, EvaluateJob, GradeJob, RewardModelJob
+from deft_engine.specs import Job as JobRequest
 
+_NAMING = ("dataset", "questions", "answers", "against", "references")
 _USABLE = (*LIVE_STAGES, StageStatus.SUCCEEDED)
 
 
 def submit_job(
     session: Session,
-    spec: AlignJob | GradeJob | RewardModelJob | EvaluateJob,
+    spec: JobRequest,
     plan: Plan,
     *,
     reuse: bool,
@@ -173,12 +174,13 @@ def _told_as_reused(session: Session, joined: Sequence[StageRun], now: datetime)
 def _name_datasets(
     session: Session,
     job: Job,
-    spec: AlignJob | GradeJob | RewardModelJob | EvaluateJob,
+    spec: JobRequest,
     dataset_ids: Sequence[str],
 ) -> None:
     """Note the datasets that the job names, so that they are not deleted under it."""
     eval_dataset = getattr(spec, "eval_dataset", None)
-    named = {(getattr(spec, "dataset", None), False), (eval_dataset, True)}
+    others = {getattr(spec, field, None) for field in _NAMING}
+    named = {(eval_dataset, True), *((dataset, False) for dataset in others)}
     session.add_all(
         JobDataset(job_id=job.id, dataset_id=dataset, is_eval=is_eval)
         for dataset, is_eval in named

@@ -14,7 +14,7 @@ from deft_client.client import DeftClient
 from deft_client.errors import DeftClientError
 from deft_client.models import Job
 
-app = typer.Typer(no_args_is_help=True, help="Jobs: grade, align, reward_model, evaluate.")
+app = typer.Typer(no_args_is_help=True, help="Jobs: grade, align, reward_model, evaluate, augment, judge.")
 SpecFile = Annotated[Path, typer.Argument(help="The job's spec, YAML or JSON.")]
 Reuse = Annotated[bool, typer.Option(help="Use stages that ran before.")]
 

@@ -20,7 +20,8 @@ READERS: dict[str, Callable[[Row], Conversation]] = {
 EXPECTED = (
     '"chosen" and "rejected" transcripts (hh_rlhf); "prompt", "chosen", "rejected" (pairwise); '
     '"prompt", "responses" (ranked); "prefix", "suffix", "reward", "sft_index" (pro); '
-    '"instruction", "completions" (ultrafeedback); or "conversations", "chosen", "rejected" (sharegpt)'
+    '"instruction", "completions" (ultrafeedback); "conversations", "chosen", "rejected" (sharegpt); '
+    'or "question_id" with "turns" or "choices" (fastchat, for judges)'
 )
 
 
@@ -33,7 +34,8 @@ def tell_format(row: Row) -> str | None:
     if is_given(row, "instruction") and is_given(row, "completions"):
         return "ultrafeedback"
     if not (is_given(row, "chosen") and is_given(row, "rejected")):
-        return None
+        asked = is_given(row, "question_id") and (is_given(row, "turns") or is_given(row, "choices"))
+        return "fastchat" if asked else None
     return "sharegpt" if is_given(row, "conversations") else _tell_pair(row)
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from deft_engine.types import Generation, Message
+from deft_engine.types import Generation, Message, Sample
 
 
 def write_generations(path: Path, generations: Iterable[Generation]) -> None:
@@ -21,6 +21,11 @@ def write_generations(path: Path, generations: Iterable[Generation]) -> None:
                 "reference": generation.reference,
             }
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def answered(sample: Sample, response: str) -> Generation:
+    """A model's answer to a sample's prompt, beside the annotated best response."""
+    return Generation(sample.id, sample.subset, sample.prompt, response, reference=sample.chosen.text)
 
 
 def read_generations(path: Path) -> Iterator[Generation]:

@@ -7,17 +7,18 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, BinaryIO
-
-import msgspec
+from typing import Any
 
 from deft_engine.data.formats import EXPECTED, READERS, tell_format
+from deft_engine.data.ledger import write_rejection
 from deft_engine.data.limits import ReadLimits
 from deft_engine.data.read_row import ReadRow
 from deft_engine.data.rows import RowReader, open_rows
 from deft_engine.data.samples import SampleWriter
 from deft_engine.data.validate import RowError, check_conversation, row_name
 from deft_engine.errors import DataError, FormatError
+from deft_engine.mt_bench.files import FASTCHAT
+from deft_engine.mt_bench.importing import import_fastchat
 from deft_engine.run import StageContext
 from deft_engine.stages import ImportSpec
 from deft_engine.types import Rejection, Sample
@@ -42,6 +43,9 @@ def run(context: StageContext[ImportSpec]) -> dict[str, Any]:
     if name == "auto":
         with open_rows(upload, limits, context.work) as reader:
             name = _tell_format(reader)
+    if name == FASTCHAT:
+        with open_rows(upload, limits, context.work) as reader:
+            return import_fastchat(context, reader)
     with (
         open_rows(upload, limits, context.work) as reader,
         SampleWriter(context.out / "samples.parquet") as samples,
@@ -53,7 +57,7 @@ def run(context: StageContext[ImportSpec]) -> dict[str, Any]:
             if isinstance(outcome, Sample):
                 samples.write(outcome)
             else:
-                _write_rejection(ledger, outcome)
+                write_rejection(ledger, outcome)
             summary.count(outcome)
             if summary.rows % _REPORT_EVERY == 0:
                 context.stop.check()
@@ -124,13 +128,6 @@ class _Importer:
             )
         self._seen.add(digest)
         return Sample(sample_id, subset, prompt, responses, read.number)
-
-
-def _write_rejection(ledger: BinaryIO, rejection: Rejection) -> None:
-    ledger.write(
-        msgspec.json.encode({"line": rejection.line, "code": rejection.code, "detail": rejection.detail})
-        + b"\n"
-    )
 
 
 @dataclass(slots=True)

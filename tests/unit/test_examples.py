@@ -8,7 +8,14 @@ EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.yam
 
 
 def test_there_is_an_example_of_every_kind() -> None:
-    assert {read_job(path).kind for path in EXAMPLES} == {"align", "grade", "reward_model", "evaluate"}
+    assert {read_job(path).kind for path in EXAMPLES} == {
+        "align",
+        "grade",
+        "reward_model",
+        "evaluate",
+        "augment",
+        "judge",
+    }
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -68,7 +68,7 @@ def play(job_id: str, monkeypatch: pytest.MonkeyPatch) -> Play:
         monkeypatch.setattr(
             run_stage,
             "SupervisedEngine",
-            lambda folder, log, *, silence, grace: ScriptedEngine(script, folder, log),
+            lambda folder, log, *, silence, grace, environment: ScriptedEngine(script, folder, log),
         )
         run_stage.run_stage(runs(job_id)["import"])
 

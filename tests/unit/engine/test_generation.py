@@ -10,9 +10,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from deft_engine.data.generations import read_generations
 from deft_engine.data.samples import write_samples
+from deft_engine.data.selection import choose
 from deft_engine.errors import Interrupted, ModelError
 from deft_engine.events import EventWriter, read_events
-from deft_engine.generation import Decoder, choose, length_batches, run
+from deft_engine.generation import Decoder, length_batches, run
 from deft_engine.models import load_policy
 from deft_engine.run import StageContext, StopRequest
 from deft_engine.stages import GenerateSpec

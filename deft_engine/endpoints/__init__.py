@@ -1,0 +1,1 @@
+"""Servers that speak OpenAI's chat completions: asked safely, paid for once, and never above a budget."""

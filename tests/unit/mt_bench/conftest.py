@@ -1,0 +1,3 @@
+from tests.unit.endpoints.conftest import allowed, at_once
+
+__all__ = ["allowed", "at_once"]
