@@ -34,6 +34,7 @@ from deft_engine.durable import fsync
 from deft_engine.errors import DeftError, DiskFull, Interrupted, OutOfMemory, StageCrashed
 from deft_engine.events import EventWriter
 from deft_engine.stages import STAGES
+from deft_engine.usage import process_usage
 
 SpecT = TypeVar("SpecT", bound=Spec)
 
@@ -157,6 +158,7 @@ def _run(folder: Path, request: StageRequest, events: EventWriter, stop: StopReq
         "outputs": _hash_outputs(building),
         "result": result,
         "versions": _versions(),
+        "usage": process_usage(),
         "attempt": request.attempt,
         "started_at": started.isoformat(),
         "finished_at": datetime.now(UTC).isoformat(),

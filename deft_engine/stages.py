@@ -80,6 +80,8 @@ class DistributionSpec(Spec):
 
     thresholds: Thresholds
     rank_by: RankBy
+    percent: float = 100.0
+    """Of the samples; a smaller share is part of every larger one."""
 
 
 class ReferenceSpec(Spec):
