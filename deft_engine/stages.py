@@ -193,8 +193,8 @@ STAGES: dict[str, Stage] = {
             "deft_engine.generation:run",
         ),
         Stage(
-            "evaluate", EvaluateSpec, ("generations",), ("results.json",), Queue.GPU, 1,
-            "deft_engine.evaluation:run", optional_inputs=("reward_model",),
+            "evaluate", EvaluateSpec, ("generations",), ("results.json", "sample_scores.parquet"),
+            Queue.GPU, 2, "deft_engine.evaluation:run", optional_inputs=("reward_model",),
         ),
     )
 }  # fmt: skip

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from app.db.models import TERMINAL_JOBS, JobStatus, StageRun, StageStatus
+from app.db.models import TERMINAL_JOBS, Job, JobStatus, StageRun, StageStatus
 
 
 def experiment_status(jobs: Collection[JobStatus]) -> JobStatus:
@@ -76,3 +76,54 @@ def _total(values: Iterable[float | None]) -> float | None:
 
 def _most(values: Iterable[int | None]) -> int | None:
     return max((value for value in values if value is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class ArmCost:
+    """What one model of an arm has cost, mean over its jobs that are done.
+
+    Stages that other jobs share count in full: it is what the arm would have cost alone, grading included.
+    """
+
+    jobs: int
+    steps: float
+    trained_tokens: float
+    tokens: float
+    seconds: float
+    cpu_seconds: float | None
+    peak_memory_bytes: int | None
+    peak_gpu_memory_bytes: int | None
+    trained_share: float | None
+    """Samples of the levels that were trained on, of all samples of the dataset."""
+
+
+def arm_cost(jobs: Sequence[Job]) -> ArmCost:
+    """The cost of an arm, of those of its jobs that have succeeded."""
+    done = [job for job in jobs if job.status is JobStatus.SUCCEEDED]
+    costs = [cost_of(stage.stage_run for stage in job.stages) for job in done]
+    n = max(1, len(costs))
+    cpu_seconds = _total(cost.cpu_seconds for cost in costs)
+    return ArmCost(
+        jobs=len(costs),
+        steps=sum(cost.steps for cost in costs) / n,
+        trained_tokens=sum(cost.trained_tokens for cost in costs) / n,
+        tokens=sum(cost.tokens for cost in costs) / n,
+        seconds=round(sum(cost.seconds for cost in costs) / n, 3),
+        cpu_seconds=None if cpu_seconds is None else round(cpu_seconds / n, 3),
+        peak_memory_bytes=_most(cost.peak_memory_bytes for cost in costs),
+        peak_gpu_memory_bytes=_most(cost.peak_gpu_memory_bytes for cost in costs),
+        trained_share=trained_share(done[0]) if done else None,
+    )
+
+
+def trained_share(job: Job) -> float | None:
+    """Which part of the data a job was trained on, by its grading; None for a job that trains nothing."""
+    runs = {stage.stage_run.stage: stage.stage_run for stage in job.stages}
+    if "train" not in runs:
+        return None
+    levels = runs["train"].spec["levels"]
+    if not levels:
+        return 1.0
+    sizes = (runs["grade"].result or {}).get("levels", {})
+    total = sum(sizes.values())
+    return sum(sizes.get(level, 0) for level in levels) / total if total else None

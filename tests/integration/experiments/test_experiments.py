@@ -3,40 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import sqlalchemy as sa
 
 from app.db.models import ExperimentJob, Job, StageRun
 from app.db.session import transaction
 from tests.api_world import Api, finish, run_stages, take
-
-GRADER = {"name": "scores"}
-BASE = {
-    "model": {"base": "tiny"},
-    "deft": {"grader": GRADER, "a": 25, "c": 25},
-    "training": {"max_steps": 1},
-    "evaluation": {"samples": 4, "max_new_tokens": 4},
-}
-TWO = [{"name": "DPO", "preset": "dpo"}, {"name": "DEFT-DPO", "preset": "deft-dpo"}]
-
-
-def asked(dataset: str, **fields: Any) -> dict[str, Any]:
-    return {
-        "name": "table",
-        "dataset": dataset,
-        "eval_dataset": dataset,
-        "base": BASE,
-        "arms": TWO,
-        "seeds": [1, 2],
-        "baseline": "DPO",
-    } | fields
-
-
-def create(api: Api, dataset: str, **fields: Any) -> dict[str, Any]:
-    answer = api.post("/experiments", json=asked(dataset, **fields))
-    assert answer.status_code == 201, answer.text
-    return answer.json()
+from tests.experiment_world import BASE, TWO, asked, create
 
 
 def stage_counts() -> Counter[str]:
