@@ -8,12 +8,14 @@ from typing import Any, Literal
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from app.api.artifacts import REPORT_POLICY
 from app.api.dependencies import Viewer, problems
 from app.api.experiments import ExperimentId
 from app.api.schemas import Answer
 from app.db.models import JobStatus
 from app.errors import not_found
 from app.experiments.exports import results_csv, results_tex
+from app.experiments.report import experiment_report
 from app.experiments.results import ArmResults, ExperimentResults, experiment_results
 from app.experiments.status import experiment_status
 from deft_engine.experiments.statistics import CONFIDENCE, RESAMPLES
@@ -86,6 +88,21 @@ def get_results_csv(experiment_id: ExperimentId, caller: Viewer) -> Response:
 def get_results_tex(experiment_id: ExperimentId, caller: Viewer) -> Response:
     """The table in the paper's form for LaTeX with booktabs."""
     return _download(experiment_id, "tex", "text/x-tex; charset=utf-8", results_tex)
+
+
+@router.get(
+    "/report.html",
+    operation_id="experiment_report",
+    response_class=Response,
+    responses=_text("text/html"),
+)
+def get_report(experiment_id: ExperimentId, caller: Viewer) -> Response:
+    """The experiment in one self-contained page: method, tables, cost, findings, cases."""
+    page = experiment_report(_results_or_404(experiment_id))
+    headers = {"Content-Security-Policy": REPORT_POLICY, "Cache-Control": "private, no-cache"}
+    return Response(
+        page.encode(errors="backslashreplace"), headers=headers, media_type="text/html; charset=utf-8"
+    )
 
 
 def _download(

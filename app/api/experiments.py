@@ -164,7 +164,7 @@ def view_experiment(experiment: Experiment) -> ExperimentView:
         warnings=list(dict.fromkeys(str(text) for job in jobs for text in job.warnings)),
         created_at=experiment.created_at,
         finished_at=max(time for time in ended if time) if all(ended) else None,
-        links={"self": address} | {name: f"{address}/{name}" for name in ("results", "view")},
+        links={"self": address} | {name: f"{address}/{name}" for name in ("results", "report.html", "view")},
     )
 
 
