@@ -18,6 +18,7 @@ from deft_client.models import (
     Dataset,
     Estimate,
     Event,
+    Experiment,
     Job,
     Key,
     LedgerEntry,
@@ -175,6 +176,29 @@ def artifact_path(job_id: str, name: str) -> str:
 
 def _body(spec: JobRequest) -> Any:
     return spec.model_dump(mode="json") if isinstance(spec, Spec) else dict(spec)
+
+
+# -- experiments
+
+
+def create_experiment(spec: JobRequest, idempotency_key: str | None) -> Call[Experiment]:
+    return Call("POST", "/experiments", _as(Experiment), json=_body(spec), headers=_once(idempotency_key))
+
+
+def retrieve_experiment(experiment_id: str) -> Call[Experiment]:
+    return Call("GET", f"/experiments/{experiment_id}", _as(Experiment))
+
+
+def list_experiments(limit: int | None, after: str | None) -> Call[Page[Experiment]]:
+    return Call("GET", "/experiments", _page(Experiment), _given(limit=limit, after=after))
+
+
+def cancel_experiment(experiment_id: str) -> Call[Experiment]:
+    return Call("POST", f"/experiments/{experiment_id}/cancel", _as(Experiment))
+
+
+def experiment_results(experiment_id: str) -> Call[dict[str, Any]]:
+    return Call("GET", f"/experiments/{experiment_id}/results", dict)
 
 
 # -- keys

@@ -174,6 +174,45 @@ class Estimate(_Answer):
     warnings: list[str]
 
 
+class ArmJob(_Answer):
+    """A job of an arm; ``seed`` is None for a model that is evaluated as it is."""
+
+    id: str
+    seed: int | None = None
+    status: str
+    stage: str | None = None
+
+
+class Arm(_Answer):
+    """A row of an experiment's table."""
+
+    name: str
+    baseline: str | None = None
+    jobs: list[ArmJob] = []
+
+
+class Experiment(_Answer):
+    """Arms x seeds as the service sees them now."""
+
+    id: str
+    name: str
+    status: str
+    seeds: list[int] = []
+    baseline: str | None = None
+    arms: list[Arm] = []
+    cost: dict[str, Any] = {}
+    spec: dict[str, Any] = {}
+    warnings: list[str] = []
+    created_at: datetime
+    finished_at: datetime | None = None
+    links: dict[str, str] = {}
+
+    @property
+    def ended(self) -> bool:
+        """Whether none of its jobs will go on."""
+        return self.status in ("succeeded", "failed", "cancelled")
+
+
 class Event(_Answer):
     """Something that happened in a job; ``seq`` counts 1, 2, ... without gaps."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from deft_engine.canonical import sha256_hex
 from deft_engine.data.samples import SampleIndex, read_index, read_samples
 from deft_engine.errors import DataError, ModelError
 from deft_engine.grading import Levels, read_level_columns
@@ -71,7 +72,9 @@ def run(context: StageContext[DistributionSpec]) -> dict[str, Any]:
     from deft_engine.tokenizer import load_tokenizer, tokenizer_sha256
 
     samples = context.path("samples")
-    positive, negative = _selected(context, read_index(samples))
+    index = read_index(samples)
+    counted = np.repeat(counted_samples(index.ids, context.spec.percent), np.diff(index.offsets))
+    positive, negative = (mask & counted for mask in _selected(context, index))
     tokenizer = load_tokenizer(context.inputs["tokenizer"])
     counter = _TokenCounter(tokenizer, positive, negative)
     texts = (response.text for sample in read_samples(samples) for response in sample.responses)
@@ -108,6 +111,17 @@ def _selected(context: StageContext[DistributionSpec], index: SampleIndex) -> tu
     level_ids, levels = read_level_columns(context.path("levels"))
     require_same_samples(level_ids, index, "the levels")
     return select_responses(table, levels, context.spec.thresholds, context.spec.rank_by)
+
+
+def counted_samples(ids: Sequence[str], percent: float) -> Mask:
+    """Which samples ``[samples]`` are counted: the ``percent`` of them whose ids have the smallest hashes."""
+    if percent == 100:
+        return np.ones(len(ids), dtype=bool)
+    wanted = math.ceil(percent / 100 * len(ids))
+    hashes = [sha256_hex(sample_id.encode()) for sample_id in ids]
+    counted = np.zeros(len(ids), dtype=bool)
+    counted[np.argsort(hashes, kind="stable")[:wanted]] = True
+    return counted
 
 
 def load_qdiff(path: Path, tokenizer_sha256: str) -> QDiff:

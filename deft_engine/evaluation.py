@@ -11,6 +11,7 @@ from deft_engine.data.generations import read_generations
 from deft_engine.errors import DataError, ModelError
 from deft_engine.evaluators import Evaluator, Rated
 from deft_engine.run import StageContext
+from deft_engine.sample_scores import write_sample_scores
 from deft_engine.stages import EvaluateSpec
 from deft_engine.types import Generation, Response, Sample, Score
 
@@ -19,7 +20,8 @@ _CURVES = {"reward": "eval/reward", "bleu": "eval/bleu"}  # figure -> metric of 
 
 
 def run(context: StageContext[EvaluateSpec]) -> dict[str, Any]:
-    """Write ``results.json``: ``{"subsets": {name: figures}, "total": figures, "warnings"}``.
+    """Write ``results.json``: ``{"subsets": {name: figures}, "total": figures, "warnings"}``, and each
+    answer's part of them into ``sample_scores.parquet``.
 
     Figures map a name to a score (``value, n, signature, reason``). The total is over all samples, which is
     not the mean of the subsets' figures.
@@ -50,6 +52,7 @@ def run(context: StageContext[EvaluateSpec]) -> dict[str, Any]:
     context.events.metrics(0, {metric: value for metric, value in totals.items() if value is not None})
     context.events.progress(len(generations), len(generations))
     (context.out / "results.json").write_bytes(canonical_json(results))
+    write_sample_scores(context.out / "sample_scores.parquet", evaluators, answers)
     return results
 
 

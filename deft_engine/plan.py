@@ -50,6 +50,7 @@ from deft_engine.stages import (
     TrainRewardSpec,
     TrainSpec,
 )
+from deft_engine.types import Level
 
 _MODEL_INPUTS = {"model", "reward_model"}
 
@@ -300,7 +301,7 @@ def _plan_counting(
     thresholds = deft.thresholds if graded else Thresholds()
     counted = plan.add(
         "distribution",
-        DistributionSpec(thresholds=thresholds, rank_by=rank_by),
+        DistributionSpec(thresholds=thresholds, rank_by=rank_by, percent=deft.counted),
         {"samples": samples, "tokenizer": tokenizer, **graded},
     )
     return Made(counted.fingerprint, "qdiff.safetensors")
@@ -310,13 +311,13 @@ def _plan_align(plan: Plan, spec: AlignJob, resolver: Resolver) -> None:
     samples = _samples(plan, spec.dataset, "/dataset", resolver)
     model = resolver.model(spec.model.base, spec.model.revision, "/model/base")
     inputs: dict[str, Source] = {"samples": samples, "model": model}
-    levels = spec.deft.levels if spec.deft else ()
+    levels = spec.deft.levels if spec.deft and len(spec.deft.levels) < len(Level) else ()
     grading: _Grading | None = None
     distribution_reward: DistributionRewardSpec | None = None
     if spec.deft:
         deft = _deft_for(spec.method, spec.deft)
         grading = _plan_grading(plan, deft, samples, spec.model, model, resolver)
-        inputs |= {"levels": grading.levels, "scores": grading.scores}
+        inputs |= {"scores": grading.scores} | ({"levels": grading.levels} if levels else {})
         if spec.deft.omega != 0:
             inputs["qdiff"] = grading.qdiff
             distribution_reward = DistributionRewardSpec(

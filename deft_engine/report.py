@@ -60,7 +60,7 @@ def render_report(
     """
     stages = manifest["stages"]
     results = {stage["stage"]: stage["result"] or {} for stage in stages}
-    return _template().render(
+    return report_template("report.html.j2").render(
         name=manifest["spec"]["name"],
         kind=manifest["spec"]["kind"],
         job=manifest.get("job"),
@@ -160,11 +160,17 @@ def _grading_sentence(deft: Mapping[str, Any]) -> str:
 
 
 @cache
-def _template() -> jinja2.Template:
+def report_template(name: str) -> jinja2.Template:
+    """A report's template from ``deft_engine``, escaping every text, with the style that reports share."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.undefined = jinja2.ChainableUndefined  # a stage that is reused may be of an earlier version
     environment.filters["figure"] = _figure
-    return environment.from_string(files("deft_engine").joinpath("report.html.j2").read_text("utf-8"))
+    environment.globals["style"] = _text("report.css")
+    return environment.from_string(_text(name))
+
+
+def _text(name: str) -> str:
+    return files("deft_engine").joinpath(name).read_text("utf-8")
 
 
 def _figure(value: float | int | str | jinja2.Undefined | None) -> str:
@@ -206,15 +212,16 @@ def _samples(path: Path | None) -> list[Answered]:
     return [
         Answered(
             row["subset"],
-            _shortened("\n\n".join(f"{turn['role']}: {turn['content']}" for turn in row["prompt"])),
-            _shortened(row["response"]),
-            _shortened(row["reference"]),
+            shortened("\n\n".join(f"{turn['role']}: {turn['content']}" for turn in row["prompt"])),
+            shortened(row["response"]),
+            shortened(row["reference"]),
         )
         for row in rows
     ]
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """As much of a prompt or an answer as a report shows."""
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + " […]"
 
 

@@ -35,6 +35,7 @@ from deft_engine.errors import DeftError, DiskFull, Interrupted, OutOfMemory, St
 from deft_engine.events import EventWriter
 from deft_engine.launch import launch
 from deft_engine.stages import STAGES
+from deft_engine.usage import process_usage
 from deft_engine.world import ALONE, World
 
 SpecT = TypeVar("SpecT", bound=Spec)
@@ -186,6 +187,7 @@ def run_stage(
         "outputs": _hash_outputs(building),
         "result": result,
         "versions": versions(),
+        "usage": process_usage(),
         "attempt": request.attempt,
         "started_at": started.isoformat(),
         "finished_at": datetime.now(UTC).isoformat(),

@@ -82,6 +82,8 @@ class DeftSpec(Spec):
 
     A method that looks at rewards trains on the rewards' order."""
     thresholds: Thresholds = Thresholds()
+    counted: float = Field(100.0, gt=0, le=100)
+    """Percent of the samples whose tokens are counted into Q_diff, a fixed random choice (Limitations)."""
     grader: Grader = FileScores()
 
     @field_validator("levels")

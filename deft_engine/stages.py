@@ -84,6 +84,8 @@ class DistributionSpec(Spec):
 
     thresholds: Thresholds
     rank_by: RankBy
+    percent: float = 100.0
+    """Of the samples; a smaller share is part of every larger one."""
 
 
 class ReferenceSpec(Spec):
@@ -236,8 +238,8 @@ STAGES: dict[str, Stage] = {
             Queue.CPU, 1, "deft_engine.mt_bench.judging:run", optional_inputs=("references", "against"),
         ),
         Stage(
-            "evaluate", EvaluateSpec, ("generations",), ("results.json",), Queue.GPU, 1,
-            "deft_engine.evaluation:run", optional_inputs=("reward_model",),
+            "evaluate", EvaluateSpec, ("generations",), ("results.json", "sample_scores.parquet"),
+            Queue.GPU, 2, "deft_engine.evaluation:run", optional_inputs=("reward_model",),
         ),
     )
 }  # fmt: skip

@@ -22,7 +22,8 @@ router = APIRouter(prefix="/jobs/{job_id}/artifacts", tags=["jobs"])
 
 _POSITIONS = r"(\d{1,19}-\d{0,19}|-\d{1,19})"
 _RANGE = re.compile(rf"bytes=\s*{_POSITIONS}(\s*,\s*{_POSITIONS})*\s*", re.ASCII)
-_REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+"""Of a report: read in the browser, cut off from this origin."""
 _BINARY = {"type": "string", "format": "binary"}
 
 
@@ -82,7 +83,7 @@ def download_artifact(
     shown = found.media_type == "text/html"  # the report: read in the browser, cut off from this origin
     return FileResponse(
         get_store().get(found.sha256),
-        headers=headers | ({"Content-Security-Policy": _REPORT_POLICY} if shown else {}),
+        headers=headers | ({"Content-Security-Policy": REPORT_POLICY} if shown else {}),
         media_type=found.media_type,
         filename=filename,
         content_disposition_type="inline" if shown else "attachment",

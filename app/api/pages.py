@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.base import ExecutableOption
 
-from app.db.models import ApiKey, Dataset, Job, Study
+from app.db.models import ApiKey, Dataset, Experiment, Job, Study
 from app.errors import FieldError, invalid_request
 
-Row = TypeVar("Row", ApiKey, Dataset, Job, Study)
+Row = TypeVar("Row", ApiKey, Dataset, Experiment, Job, Study)
 
 
 def newest_first(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from sqlalchemy import Row, Select, func, select
 from sqlalchemy.orm import Session, defer
 
 from app.db.models import Annotator, ApiKey, Assignment, Choice, Study, StudyItem, Vote
+from app.spreadsheets import csv_text
 from app.studies.assignments import items_of
 from app.studies.statistics import (
     Agreement,
@@ -28,7 +27,6 @@ from app.studies.statistics import (
 VoteRow = Row[Vote, Assignment, StudyItem, Annotator]
 
 _TEXTS = (StudyItem.prompt, StudyItem.response_a, StudyItem.response_b)
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,28 +173,22 @@ def results(session: Session, study_id: str) -> StudyResults:
 
 def export_csv(session: Session, study_id: str) -> str:
     """Every standing vote with its pair, a row each; no cell can start a formula in a spreadsheet."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(
-        ["sample_id", "subset", "rater_id", "rater", "choice", "winner", "a_side", "late", "comment",
-         "dealt_at", "voted_at", "prompt", "response_a", "response_b"]
+    header = (
+        "sample_id", "subset", "rater_id", "rater", "choice", "winner", "a_side", "late", "comment",
+        "dealt_at", "voted_at", "prompt", "response_a", "response_b",
     )  # fmt: skip
-    for vote, assignment, item, annotator in session.execute(_standing_votes(study_id)):
-        cells = (
+    rows = (
+        (
             item.sample_id, item.subset, annotator.id, annotator.name, vote.choice.value,
             _winner(vote.choice, assignment.a_is_left), "left" if assignment.a_is_left else "right",
             "yes" if vote.late else "no", vote.comment or "",
             assignment.created_at.isoformat(), vote.created_at.isoformat(),
             "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in item.prompt),
             item.response_a, item.response_b,
-        )  # fmt: skip
-        writer.writerow(map(_plain_cell, cells))
-    return text.getvalue()
-
-
-def _plain_cell(text: str) -> str:
-    """A leading apostrophe makes a spreadsheet show the cell as text (OWASP, "CSV Injection")."""
-    return "'" + text if text.lstrip(" ").startswith(_FORMULA_STARTS) else text
+        )
+        for vote, assignment, item, annotator in session.execute(_standing_votes(study_id))
+    )  # fmt: skip
+    return csv_text(header, rows)
 
 
 def _standing_votes(study_id: str) -> Select[Vote, Assignment, StudyItem, Annotator]:

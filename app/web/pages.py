@@ -1,4 +1,4 @@
-"""Pages for researchers: login, jobs and datasets, one job, one dataset. Their scripts use the public API."""
+"""Pages for researchers: login, the overview, one job, one experiment, one dataset. Their scripts use the public API."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from app.auth import end_web_session, find_usable_key, refuse_other_sites, start_web_session
 from app.cookies import SESSION_COOKIE
-from app.db.models import ApiKey, Role, WebSession
+from app.db.models import ApiKey, Experiment, Role, WebSession
 from app.db.queries import find_dataset, find_job
 from app.db.session import transaction
 from app.errors import not_found
@@ -83,6 +83,18 @@ def dashboard(request: Request, job_id: str, cookie: SessionCookie = None) -> Re
     if job is None:
         raise not_found("job", job_id)
     return render("dashboard.html", job_id=job.id, job_name=job.name)
+
+
+@router.get("/experiments/{experiment_id}/view")
+def experiment_view(request: Request, experiment_id: str, cookie: SessionCookie = None) -> Response:
+    """One experiment: its arms, the table as it fills, curves, and two arms side by side."""
+    if (elsewhere := _for_reader(request, cookie)) is not None:
+        return elsewhere
+    with transaction() as session:
+        experiment = session.get(Experiment, experiment_id) if "\x00" not in experiment_id else None
+    if experiment is None:
+        raise not_found("experiment", experiment_id)
+    return render("experiment.html", experiment_id=experiment.id, experiment_name=experiment.name)
 
 
 @router.get("/datasets/{dataset_id}/view")

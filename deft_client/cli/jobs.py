@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
 
 from deft_client.cli.connection import client_of
 from deft_client.cli.output import JobBars, Json, bars, print_json, show, show_estimate, show_list
+from deft_client.cli.spec_files import read_spec
 from deft_client.client import DeftClient
-from deft_client.errors import DeftClientError
 from deft_client.models import Job
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: grade, align, reward_model, evaluate, augment, judge.")
@@ -29,7 +28,7 @@ def create(
 ) -> None:
     """Send a job."""
     with client_of(context) as client:
-        job = client.jobs.create(_read_spec(spec), reuse=reuse)
+        job = client.jobs.create(read_spec(spec), reuse=reuse)
         show(_waited(client, job.id, as_json) if wait else job, as_json)
 
 
@@ -37,7 +36,7 @@ def create(
 def estimate(context: typer.Context, spec: SpecFile, reuse: Reuse = True, as_json: Json = False) -> None:
     """Validate a job and estimate steps, tokens, memory and time, without creating it."""
     with client_of(context) as client:
-        show_estimate(client.jobs.estimate(_read_spec(spec), reuse=reuse), as_json)
+        show_estimate(client.jobs.estimate(read_spec(spec), reuse=reuse), as_json)
 
 
 @app.command("list")
@@ -145,16 +144,6 @@ def download(
     with client_of(context) as client:
         path = client.jobs.download(job_id, name, target)
     show({"path": str(path)}, as_json)
-
-
-def _read_spec(path: Path) -> dict[str, Any]:
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DeftClientError(f"{path} is neither YAML nor JSON: {error}") from error
-    if not isinstance(loaded, dict):
-        raise DeftClientError(f"{path} holds {type(loaded).__name__}, not the fields of a job")
-    return loaded
 
 
 def _waited(client: DeftClient, job_id: str, as_json: bool) -> Job:

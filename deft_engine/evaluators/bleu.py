@@ -28,6 +28,11 @@ class Bleu(Spec):
         """``bleu`` and ``bleu_pro_char``, each from 0 to 100, with the signature that tells them apart."""
         return {"bleu": _corpus_bleu(answers), "bleu_pro_char": _pro_char_bleu(answers)}
 
+    def per_answer(self, answers: Sequence[Rated]) -> dict[str, list[float | None]]:
+        """Each answer's ``pro-char`` BLEU; the corpus figure is no mean, see :func:`corpus_counts`."""
+        texts = [(answer.generation.reference, answer.generation.response) for answer in answers]
+        return {"bleu_pro_char": [100 * char_bleu(reference, response) for reference, response in texts]}
+
 
 def char_bleu(reference: str, hypothesis: str) -> float:
     """Unsmoothed BLEU of two strings over their characters, from 0 to 1.
@@ -44,6 +49,21 @@ def char_bleu(reference: str, hypothesis: str) -> float:
     mean_log = math.fsum(math.log(p or sys.float_info.min) for p in precisions) / len(_ORDERS)
     brevity = min(1.0, math.exp(1 - len(reference) / len(hypothesis)))
     return brevity * math.exp(mean_log)
+
+
+def corpus_counts(answers: Sequence[Rated]) -> list[list[int]]:
+    """What corpus BLEU adds up over its sentences, ``[answers, 10]``.
+
+    The lengths of answer and reference in tokens, then for the orders 1 to 4 the matches and the n-grams.
+    """
+    from sacrebleu.metrics import BLEU
+
+    metric = BLEU(effective_order=True)  # of a sentence; it changes no count
+    counts = []
+    for answer in answers:
+        score = metric.sentence_score(answer.generation.response, [answer.generation.reference])
+        counts.append([score.sys_len, score.ref_len, *score.counts, *score.totals])
+    return counts
 
 
 def _precision(reference: str, hypothesis: str, order: int) -> float:

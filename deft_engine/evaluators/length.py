@@ -28,3 +28,7 @@ class Length(Spec):
         texts = [answer.generation.response for answer in answers]
         words = sum(len(text.split()) for text in texts) / n
         return {"length": Score(sum(map(len, texts)) / n, n, _SIGNATURE, extra={"words": words})}
+
+    def per_answer(self, answers: Sequence[Rated]) -> dict[str, list[float | None]]:
+        """Each answer's characters."""
+        return {"length": [float(len(answer.generation.response)) for answer in answers]}

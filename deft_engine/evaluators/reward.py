@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from deft_engine.base import Spec
 from deft_engine.evaluators.rated import NO_SAMPLES, Rated, no_value
 from deft_engine.types import Score
+
+_SIGNATURES = {"reward": "reward|100*sigmoid(r)|mean|v:1", "reward_raw": "reward|raw|mean|v:1"}
 
 
 class Reward(Spec):
@@ -21,22 +23,25 @@ class Reward(Spec):
 
     def __call__(self, answers: Sequence[Rated]) -> dict[str, Score]:
         """``reward`` in percent, and ``reward_raw`` in the reward model's own unit."""
-        return {
-            "reward": _mean(answers, lambda r: 50 * (1 + math.tanh(r / 2)), "reward|100*sigmoid(r)|mean|v:1"),
-            "reward_raw": _mean(answers, lambda r: r, "reward|raw|mean|v:1"),
-        }
+        each = self.per_answer(answers)
+        return {name: _mean(each[name], signature) for name, signature in _SIGNATURES.items()}
+
+    def per_answer(self, answers: Sequence[Rated]) -> dict[str, list[float | None]]:
+        """Each answer's part of both means."""
+        raw = [answer.reward for answer in answers]
+        percent = [None if reward is None else 50 * (1 + math.tanh(reward / 2)) for reward in raw]
+        return {"reward": percent, "reward_raw": raw}
 
 
-def _mean(answers: Sequence[Rated], transform: Callable[[float], float], signature: str) -> Score:
-    rewards = [answer.reward for answer in answers]
-    known = [reward for reward in rewards if reward is not None]
-    if not answers:
+def _mean(values: Sequence[float | None], signature: str) -> Score:
+    known = [value for value in values if value is not None]
+    if not values:
         return no_value(0, signature, NO_SAMPLES)
-    if len(known) < len(rewards):
-        return no_value(len(answers), signature, f"{len(rewards) - len(known)} answers have no reward")
-    strange = sum(not math.isfinite(reward) for reward in known)
+    if len(known) < len(values):
+        return no_value(len(values), signature, f"{len(values) - len(known)} answers have no reward")
+    strange = sum(not math.isfinite(value) for value in known)
     if strange:
         return no_value(
-            len(answers), signature, f"the reward model gave {strange} rewards that are not finite"
+            len(values), signature, f"the reward model gave {strange} rewards that are not finite"
         )
-    return Score(math.fsum(map(transform, known)) / len(known), len(known), signature)
+    return Score(math.fsum(known) / len(known), len(known), signature)

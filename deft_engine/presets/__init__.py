@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -40,20 +40,21 @@ def fill_from_preset(given: dict[str, Any], fields: Container[str]) -> dict[str,
     if name not in preset_names():
         return given
     preset = {key: value for key, value in load_preset(name).items() if key in fields}
-    return _merge(preset, given)
+    return merge_fields(preset, given)
 
 
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def merge_fields(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """``above`` over ``below``, objects field by field; null and another variant of a union replace."""
     merged = dict(below)
     for key, value in above.items():
         under = merged.get(key)
-        if isinstance(value, dict) and isinstance(under, dict) and _same_variant(value, under):
-            merged[key] = _merge(under, value)
+        if isinstance(value, dict) and isinstance(under, dict) and same_variant(value, under):
+            merged[key] = merge_fields(under, value)
         else:
             merged[key] = value
     return merged
 
 
-def _same_variant(above: dict[str, Any], below: dict[str, Any]) -> bool:
+def same_variant(above: Mapping[str, Any], below: Mapping[str, Any]) -> bool:
     """Whether two values are the same member of a union told apart by ``name`` (a method, a grader)."""
     return bool(above.get("name", below.get("name")) == below.get("name"))

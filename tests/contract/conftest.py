@@ -26,4 +26,13 @@ def known(api: Api) -> dict[str, str]:
     job = api.grade_job(dataset)
     run_stages("score", "grade")
     finish(take(stage_run_of(job, "distribution")), {"qdiff.safetensors": b"q"}, {"positive": 1})
-    return {"dataset_id": dataset, "job_id": job["id"], "name": "levels.parquet", "key_id": "key_unknown"}
+    return {"dataset_id": dataset, "job_id": job["id"], "name": "levels.parquet", "key_id": "key_unknown",
+            "experiment_id": _experiment(api, dataset)}  # fmt: skip
+
+
+def _experiment(api: Api, dataset: str) -> str:
+    """An experiment of one arm, nothing of which has run."""
+    arms = [{"name": "DPO", "preset": "dpo"}]
+    base = {"model": {"base": "tiny"}}
+    asked = {"dataset": dataset, "eval_dataset": dataset, "base": base, "arms": arms, "seeds": [1]}
+    return str(api.post("/experiments", json=asked).json()["id"])

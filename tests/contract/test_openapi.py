@@ -74,10 +74,12 @@ def _probe(operation: Any, api: Api, known: dict[str, str]) -> None:
             for name, value in known.items():
                 if name in case.path_parameters:
                     case.path_parameters[name] = value
-        if exists and operation.label == "POST /jobs" and isinstance(case.body, dict):
+        if exists and operation.label in ("POST /jobs", "POST /experiments") and isinstance(case.body, dict):
             names = {"dataset": known["dataset_id"], "eval_dataset": known["dataset_id"]}
             case.body |= {name: names[name] for name in names if name in case.body}
-            case.body["model"] = {"base": "tiny"}
+            base = case.body.setdefault("base", {}) if operation.label == "POST /experiments" else case.body
+            if isinstance(base, dict):
+                base["model"] = {"base": "tiny"}
         headers = api.admin if admin else api.researcher
         case.call_and_validate(headers=headers, checks=CHECKS)
 

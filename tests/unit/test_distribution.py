@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from deft_engine import distribution, grading
 from deft_engine.data.samples import read_index, write_samples
-from deft_engine.distribution import load_qdiff, select_responses, subtract
+from deft_engine.distribution import counted_samples, load_qdiff, select_responses, subtract
 from deft_engine.errors import DataError, ModelError
 from deft_engine.events import EventWriter
 from deft_engine.run import StageContext, StopRequest
@@ -232,6 +233,28 @@ def test_the_stage_counts_what_the_oracle_counts(
                 {k: n / total for k, n in counter.items()}, abs=1e-15
             )
     assert (result["tokens_pos"], result["tokens_neg"]) == (sum(good.values()), sum(bad.values()))
+
+
+def test_a_smaller_share_is_part_of_every_larger_one() -> None:
+    ids = [f"s{number}" for number in range(1000)]
+    shares = [set(np.flatnonzero(counted_samples(ids, percent))) for percent in (0.01, 1, 3, 10, 30, 100)]
+    assert [len(share) for share in shares] == [1, 10, 30, 100, 300, 1000]
+    assert all(smaller < larger for smaller, larger in pairwise(shares))
+    shuffled = counted_samples(ids[::-1], 10)[::-1]
+    assert set(np.flatnonzero(shuffled)) == shares[3]  # whatever the order
+
+
+def test_only_the_counted_samples_make_q_diff(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    save(tokenizer, tmp_path / "tokenizer")
+    samples = lists_of(("ja gut", "nein"), ("oft oft", "nie nie"), ("heute", "vielleicht"), ("gut", "ja"))
+    (chosen,) = np.flatnonzero(counted_samples([sample.id for sample in samples], 25))
+    result = run_stage(tmp_path, samples, str(tmp_path / "tokenizer"), percent=25)
+    expected = [
+        len(tokenizer(samples[chosen].responses[k].text, add_special_tokens=False)["input_ids"])
+        for k in (0, 1)
+    ]
+    assert [result["tokens_pos"], result["tokens_neg"]] == expected
+    assert (result["responses_pos"], result["responses_neg"]) == (1, 1)
 
 
 def lists_of(*texts: tuple[str, str]) -> list[Sample]:

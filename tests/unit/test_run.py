@@ -92,6 +92,8 @@ def test_a_stage_that_succeeds_leaves_its_artifacts_and_a_manifest(
     assert manifest["spec"] == {"number": 7}
     assert manifest["inputs"] == {"samples": "the identity"}
     assert {"python", "numpy", "deft"} <= manifest["versions"].keys()
+    assert manifest["usage"]["cpu_seconds"] > 0
+    assert 2**20 < manifest["usage"]["peak_memory_bytes"] < 2**42
     assert manifest["started_at"] <= manifest["finished_at"]
     assert not list(folder.glob("*.partial"))
 

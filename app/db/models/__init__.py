@@ -2,6 +2,7 @@
 
 from app.db.models.access import ApiKey, AuditEntry, IdempotencyKey, Role, WebSession
 from app.db.models.base import Base, Json
+from app.db.models.experiments import Experiment, ExperimentJob
 from app.db.models.jobs import (
     LIVE_STAGES,
     TERMINAL_JOBS,
@@ -37,6 +38,8 @@ __all__ = [
     "Dataset",
     "DatasetStatus",
     "Event",
+    "Experiment",
+    "ExperimentJob",
     "IdempotencyKey",
     "Job",
     "JobDataset",

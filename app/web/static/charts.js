@@ -48,6 +48,7 @@ export function chart(parent, title) {
 }
 
 const LINES = ["--accent", "--level-c", "--level-a", "--warn"];
+const DASHES = ["solid", "dash", "dot", "dashdot"]; // tell apart what shares a colour
 const TABLE_ROWS = 50;
 
 /** Curves over optimiser steps. `series`: [{name, points: [[step, value, time]]}]; NaN leaves a gap. */
@@ -58,7 +59,7 @@ export function drawCurves(place, series, options = {}) {
     y: each.points.map((point) => number_(point[1])),
     name: each.name,
     mode: each.points.length < 2 ? "markers" : "lines",
-    line: { color: palette(LINES[i % LINES.length]), width: 1.6 },
+    line: { color: palette(LINES[i % LINES.length]), width: 1.6, dash: DASHES[Math.floor(i / LINES.length) % DASHES.length] },
   })), { showlegend: series.length > 1, xaxis: { title: { text: "step" } }, yaxis: options });
   const steps = new Map();
   series.forEach((each, column) => each.points.slice(-TABLE_ROWS).forEach(([step, value]) => {

@@ -1,4 +1,4 @@
-// Jobs, datasets and studies: lists that stay fresh, and the forms that add to them.
+// Jobs, experiments, datasets and studies: lists that stay fresh, and the forms that add to them.
 import { $, Problem, api, element, number, pager, poll, post, replaceRows, showError, status, time } from "./page.js";
 
 const jobs = pager(() => "/jobs", $("job-rows"), $("more-jobs"), (job) => element("tr", {},
@@ -17,6 +17,14 @@ const datasets = pager(() => "/datasets", $("dataset-rows"), $("more-datasets"),
   element("td", { class: "number" }, number(dataset.rejected)),
   element("td", { class: "id" }, element("code", {}, dataset.id)),
 ), "No dataset yet.");
+
+const experiments = pager(() => "/experiments", $("experiment-rows"), $("more-experiments"), (experiment) => element("tr", {},
+  element("td", { class: "text" }, element("a", { href: `/experiments/${experiment.id}/view` }, experiment.name)),
+  element("td", {}, status(experiment.status)),
+  element("td", { class: "number" }, number(experiment.arms.length)),
+  element("td", { class: "number" }, number(experiment.seeds.length)),
+  element("td", {}, time(experiment.created_at)),
+), "No experiment yet: POST /experiments, or deft experiments create.");
 
 async function loadStudies() {
   const rows = (await api("/studies")).data.map((study) => element("tr", {},
@@ -111,6 +119,7 @@ $("study-form").closest("details").addEventListener("toggle", () => offerEvaluat
 poll(async () => {
   await Promise.all([
     jobs.atFirstPage ? jobs.reload() : null,
+    experiments.atFirstPage ? experiments.reload() : null,
     datasets.atFirstPage ? datasets.reload() : null,
     loadStudies(),
   ]);

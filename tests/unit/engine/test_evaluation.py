@@ -45,6 +45,8 @@ def test_every_evaluator_keeps_the_contract(evaluator: Reward | Bleu | Length) -
         assert score.signature
         assert score.reason == ""
     assert len({score.signature for score in scores.values()}) == len(scores)
+    for name, values in evaluator.per_answer(answers).items():
+        assert scores[name].value == pytest.approx(sum(values) / 3)  # type: ignore[arg-type]
     assert evaluator(answers) == scores
     for empty in evaluator([]).values():
         assert (empty.value, empty.n) == (None, 0)

@@ -1,0 +1,1 @@
+"""Experiments: arms and seeds as jobs, and their results read as one table."""

@@ -1,0 +1,68 @@
+"""``client.experiments`` of the synchronous client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from deft_client import calls
+from deft_client.calls import JobRequest
+from deft_client.errors import WaitTimeout
+from deft_client.models import Experiment, Page
+
+if TYPE_CHECKING:
+    from deft_client.client import DeftClient
+
+
+class Experiments:
+    """``client.experiments``."""
+
+    def __init__(self, client: DeftClient) -> None:
+        self._client = client
+
+    def create(self, spec: JobRequest, *, idempotency_key: str | None = None) -> Experiment:
+        """Send an experiment: a job for each arm and seed."""
+        return self._client.run(calls.create_experiment(spec, idempotency_key))
+
+    def retrieve(self, experiment_id: str) -> Experiment:
+        """One experiment, with its arms' jobs and its cost so far."""
+        return self._client.run(calls.retrieve_experiment(experiment_id))
+
+    def list(self, *, limit: int | None = None, after: str | None = None) -> Page[Experiment]:
+        """Experiments, newest first."""
+        return self._client.run(calls.list_experiments(limit, after))
+
+    def cancel(self, experiment_id: str) -> Experiment:
+        """End every job of an experiment that has not ended."""
+        return self._client.run(calls.cancel_experiment(experiment_id))
+
+    def results(self, experiment_id: str) -> dict[str, Any]:
+        """The table so far: figures with intervals and differences, and each arm's cost."""
+        return self._client.run(calls.experiment_results(experiment_id))
+
+    def wait(
+        self,
+        experiment_id: str,
+        *,
+        timeout: float | None = None,
+        poll: float = 2.0,
+        on_progress: Callable[[Experiment], None] | None = None,
+    ) -> Experiment:
+        """Until all its jobs have ended, however; ``on_progress`` sees every state on the way.
+
+        Raises:
+            WaitTimeout: it was still under way after ``timeout`` seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            experiment = self.retrieve(experiment_id)
+            if on_progress is not None:
+                on_progress(experiment)
+            if experiment.ended:
+                return experiment
+            if deadline is not None and time.monotonic() > deadline:
+                raise WaitTimeout(
+                    f"experiment {experiment_id} is still {experiment.status} after {timeout:g} s"
+                )
+            time.sleep(poll)

@@ -1,0 +1,1 @@
+"""Experiments: several methods on the same data with several seeds, read as the paper's tables. No torch."""

@@ -1,0 +1,171 @@
+"""``report.html`` of an experiment, in one self-contained file, for somebody who knows the paper alone.
+
+It loads nothing, runs no script, and every text of a model or a user is escaped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from deft_engine.experiments.results import TOTAL, Figure
+from deft_engine.experiments.statistics import RESAMPLES
+from deft_engine.experiments.tables import shown_figures, significant
+from deft_engine.report import report_template
+from deft_engine.report_charts import HEIGHT, WIDTH
+
+_TEMPLATE = "experiments/report.html.j2"
+_QUALITY = ("reward", "bleu")
+
+
+class Row(Protocol):
+    """A row of the table, as a report reads it; ``cost`` has the fields of the API's."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def baseline(self) -> str | None: ...
+
+    @property
+    def subsets(self) -> Mapping[str, Mapping[str, Figure]]: ...
+
+    @property
+    def total(self) -> Mapping[str, Figure]: ...
+
+    @property
+    def cost(self) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A prompt with the answers of an arm and of its baseline, and both answers' values of a figure."""
+
+    figure: str
+    subset: str
+    prompt: str
+    arm: str
+    response: str
+    value: float
+    baseline: str
+    baseline_response: str
+    baseline_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """An arm in the figure of cost against quality, in SVG units; ``low`` and ``high`` are its interval's."""
+
+    name: str
+    x: float
+    y: float
+    low: float
+    high: float
+
+
+def render_experiment_report(
+    experiment_id: str,
+    request: Mapping[str, Any],
+    rows: Sequence[Row],
+    specs: Sequence[Mapping[str, Any]],
+    cases: Sequence[Case],
+    warnings: Sequence[str],
+    *,
+    complete: bool,
+) -> str:
+    """The page.
+
+    Args:
+        request: the experiment as resolved.
+        specs: of each arm the resolved spec of one of its jobs.
+        complete: whether every job is evaluated.
+    """
+    quality = next((name for name in _QUALITY if any(name in row.total for row in rows)), "")
+    signatures = {f"{key}: {cell.signature}" for row in rows for key, cell in row.total.items()}
+    return report_template(_TEMPLATE).render(
+        name=request["name"],
+        id=experiment_id,
+        complete=complete,
+        seeds=request["seeds"],
+        arms=rows,
+        descriptions=[describe_arm(spec) for spec in specs],
+        resamples=RESAMPLES,
+        warnings=warnings,
+        figures=shown_figures(rows),
+        groups=[*sorted({name for row in rows for name in row.subsets}), TOTAL],
+        total=TOTAL,
+        significant=significant,
+        signatures=sorted(signatures),
+        findings=findings(rows),
+        points=cost_points(rows, quality),
+        quality=quality,
+        cases=cases,
+        request=json.dumps(request, indent=2, ensure_ascii=False),
+        width=WIDTH,
+        height=HEIGHT,
+    )
+
+
+def describe_arm(spec: Mapping[str, Any]) -> str:
+    """What an arm's jobs do, in a sentence or two."""
+    base = spec["model"]["base"]
+    if spec["kind"] == "evaluate":
+        return f"{base} as it is."
+    method, deft = spec["method"]["name"].upper(), spec["deft"]
+    if deft is None:
+        return f"{base}, trained by {method} on all samples."
+    levels = ", ".join(deft["levels"])
+    omega = deft["omega"]
+    if isinstance(omega, dict):
+        reward = f"with the distribution reward at {100 * omega['grad_share']:g} percent of the gradient"
+    else:
+        reward = f"with omega = {omega:g}" if omega else "without the distribution reward"
+    return (
+        f"{base}, trained by {method} on level {levels} (a = {deft['a']:g}, c = {deft['c']:g}, graded by "
+        f"{deft['grader']['name']}), {reward}."
+    )
+
+
+def findings(rows: Sequence[Row]) -> list[str]:
+    """Of each comparison over all samples whether it is significant, the significant ones first."""
+    told: list[tuple[bool, str]] = []
+    for row in rows:
+        for key, heading in shown_figures(rows):
+            figure = row.total.get(key)
+            if figure is None or figure.difference is None or figure.difference.value is None:
+                continue
+            compared, clear = figure.difference, significant(figure)
+            change = f"{abs(compared.value or 0.0):.2f} {'higher' if (compared.value or 0) > 0 else 'lower'}"
+            p = "" if compared.p_corrected is None else f", p = {compared.p_corrected:.2g} corrected"
+            verdict = "a significant difference" if clear else "no significant difference"
+            told.append((clear, f"{row.name}: {heading} {change} than {compared.baseline}{p}: {verdict}."))
+    return [text for _, text in sorted(told, key=lambda each: not each[0])]
+
+
+def cost_points(rows: Sequence[Row], quality: str) -> list[Point]:
+    """Quality over the tokens that a model was trained on; none where nothing was trained or evaluated."""
+    known = [
+        (
+            row.name,
+            float(row.cost.trained_tokens),
+            figure.value,
+            figure.interval or (figure.value, figure.value),
+        )
+        for row in rows
+        if (figure := row.total.get(quality)) is not None and figure.value is not None
+    ]
+    most = max((tokens for _, tokens, _, _ in known), default=0.0)
+    if most == 0:
+        return []
+    low = min(interval[0] for *_, interval in known)
+    scale = HEIGHT / ((max(interval[1] for *_, interval in known) - low) or 1.0)
+
+    def up(value: float) -> float:
+        return HEIGHT - (value - low) * scale
+
+    return [
+        Point(name, tokens / most * WIDTH, up(value), up(interval[0]), up(interval[1]))
+        for name, tokens, value, interval in known
+    ]
