@@ -77,6 +77,12 @@ def read_samples(path: Path, start: int = 0) -> Iterator[Sample]:
             position += rows
 
 
+def count_samples(path: Path) -> int:
+    """How many samples there are; reads the file's footer alone."""
+    count: int = pq.read_metadata(path).num_rows
+    return count
+
+
 @dataclass(frozen=True, slots=True)
 class SampleIndex:
     """What there is to know of all samples without their text, in the file's order."""
