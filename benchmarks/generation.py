@@ -2,7 +2,7 @@
 
 ``generate`` gets batches of 8 prompts as they come, padded on the left; the engine gets all of them, as the
 stage ``generate`` does. Every side answers the same prompts in one process, in rounds that alternate, and
-stops at the same tokens; in float32 the texts must be equal. Needs the extra ``smollm2`` for its default model.
+stops at the same tokens; in float32 the texts must be equal. The default model needs the extra ``smollm2``.
 
 Writes ``results/generation.json``. FILE has any of the formats; without it, data is generated.
 """

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deft_engine.data.generations import write_generations
-from deft_engine.data.samples import count_samples, read_samples
+from deft_engine.data.samples import StoredSamples
 from deft_engine.decoding import decoding
 from deft_engine.errors import ModelError
 from deft_engine.models import device, load_policy, positions
@@ -43,15 +43,14 @@ def run(context: StageContext[GenerateSpec]) -> dict[str, Any]:
         Interrupted: asked to stop; the windows that are done are kept.
     """
     started = time.monotonic()
-    samples_path = context.path("samples")
-    chosen = choose(count_samples(samples_path), context.spec.samples, context.spec.seed)
+    samples = StoredSamples(context.path("samples"))
+    chosen = choose(len(samples), context.spec.samples, context.spec.seed)
     decoder = Decoder.load(context.inputs["model"], context.spec)
     tokens = 0
 
     def generations() -> Iterator[Generation]:
         nonlocal tokens
-        samples = _pick(read_samples(samples_path), chosen)
-        for sample, answer in answer_samples(decoder, samples, len(chosen), context):
+        for sample, answer in answer_samples(decoder, _pick(samples, chosen), len(chosen), context):
             tokens += answer.tokens
             yield Generation(sample.id, sample.subset, sample.prompt, answer.text, sample.chosen.text)
 

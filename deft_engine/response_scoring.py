@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from deft_engine.models import device
 from deft_engine.resumable import token_batches, windows
 from deft_engine.run import StopRequest
 from deft_engine.templates import FixedTemplate
-from deft_engine.types import Sample
+from deft_engine.types import Sample, Samples
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -56,7 +56,7 @@ class ScoringPass:
 
 
 def response_values(
-    samples: Sequence[Sample],
+    samples: Samples,
     responses: Responses,
     tokenising: Tokenising,
     compute: Callable[[RankedBatch], Tensor],

@@ -49,7 +49,7 @@ class SlotCache:
 
 @dataclass(slots=True)
 class DecodingStep:
-    """What a packed row holds: a token of each of the first rows of the cache, then whole rows behind them."""
+    """What a packed row holds: a token of each of the cache's first rows, then whole rows behind them."""
 
     cache: SlotCache
     places: Tensor  # [running] int64: the token's place in its sequence

@@ -77,10 +77,18 @@ def read_samples(path: Path, start: int = 0) -> Iterator[Sample]:
             position += rows
 
 
-def count_samples(path: Path) -> int:
-    """How many samples there are; reads the file's footer alone."""
-    count: int = pq.read_metadata(path).num_rows
-    return count
+class StoredSamples:
+    """The samples of a file, read anew whenever they are gone through: of a million, few are in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._count: int = pq.read_metadata(path).num_rows
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Sample]:
+        return read_samples(self._path)
 
 
 @dataclass(frozen=True, slots=True)

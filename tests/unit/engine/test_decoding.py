@@ -25,8 +25,9 @@ def policy(model_type: str) -> PreTrainedModel:
     if model_type != "gpt_neo":
         return random_policy(model_type, torch.float32)
     config = GPTNeoConfig(
-        vocab_size=VOCABULARY, hidden_size=24, num_layers=2, num_heads=4,
-        attention_types=[[["global", "local"], 1]],        window_size=8, max_position_embeddings=128, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        vocab_size=VOCABULARY, hidden_size=24, num_layers=2, attention_types=[[["global", "local"], 1]],
+        num_heads=4, window_size=8, max_position_embeddings=128, pad_token_id=0, bos_token_id=1,
+        eos_token_id=2,
     )  # fmt: skip
     torch.manual_seed(0)
     return AutoModelForCausalLM.from_config(config).eval()
