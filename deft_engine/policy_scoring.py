@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -20,10 +20,10 @@ from deft_engine.precision import autocast
 from deft_engine.response_scoring import ScoringPass, Tokenising, response_values
 from deft_engine.templates import resolve_template
 from deft_engine.tokenizer import load_tokenizer, tokenizer_sha256
-from deft_engine.types import Sample
+from deft_engine.types import Samples
 
 
-def distribution_rewards(samples: Sequence[Sample], context: ScoringContext) -> Iterator[Rewards]:
+def distribution_rewards(samples: Samples, context: ScoringContext) -> Iterator[Rewards]:
     """R_dis (eqs 16, 17) of the needed responses under the input ``model``, with the input ``qdiff``.
 
     Raises:
@@ -49,7 +49,7 @@ def distribution_rewards(samples: Sequence[Sample], context: ScoringContext) -> 
     )
 
 
-def implicit_rewards(samples: Sequence[Sample], context: ScoringContext, beta: float) -> Iterator[Rewards]:
+def implicit_rewards(samples: Samples, context: ScoringContext, beta: float) -> Iterator[Rewards]:
     """beta log(policy(y|x) / reference(y|x)) of the needed responses: the reward inside eq 5.
 
     The inputs are ``model`` (the policy) and ``reference_model``; one of them is in memory at a time, and
@@ -77,7 +77,7 @@ def implicit_rewards(samples: Sequence[Sample], context: ScoringContext, beta: f
 
 
 def _logps(
-    uri: str, samples: Sequence[Sample], context: ScoringContext, how: Tokenising, number: int
+    uri: str, samples: Samples, context: ScoringContext, how: Tokenising, number: int
 ) -> Iterator[Rewards]:
     """Log-probabilities of the needed responses under one of the two models."""
     model = load_policy(uri, "float32").to(device())  # see deft_engine.precision

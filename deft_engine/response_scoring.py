@@ -21,7 +21,7 @@ from deft_engine.models import device
 from deft_engine.resumable import token_batches, windows
 from deft_engine.run import StopRequest
 from deft_engine.templates import FixedTemplate
-from deft_engine.types import Sample
+from deft_engine.types import Sample, Samples
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -68,7 +68,7 @@ class ScoringPass:
 
 
 def response_values(
-    samples: Sequence[Sample],
+    samples: Samples,
     responses: Responses,
     tokenising: Tokenising,
     compute: Callable[[RankedBatch], Tensor],

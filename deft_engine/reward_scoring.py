@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from deft_engine.events import EventWriter
@@ -15,12 +15,12 @@ from deft_engine.response_scoring import Cut, ScoringPass, Tokenising, response_
 from deft_engine.run import StopRequest
 from deft_engine.templates import resolve_template
 from deft_engine.tokenizer import load_tokenizer
-from deft_engine.types import Sample
+from deft_engine.types import Samples
 
 
 def score_samples(
     model_uri: str,
-    samples: Sequence[Sample],
+    samples: Samples,
     responses: Responses,
     max_length: int,
     events: EventWriter,

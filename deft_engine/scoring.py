@@ -6,7 +6,7 @@ import math
 import time
 from typing import Any
 
-from deft_engine.data.samples import read_index, read_samples
+from deft_engine.data.samples import StoredSamples, read_index
 from deft_engine.errors import ModelError
 from deft_engine.graders.scoring_context import ScoringContext
 from deft_engine.run import StageContext
@@ -25,7 +25,7 @@ def run(context: StageContext[ScoreSpec]) -> dict[str, Any]:
     """
     started = time.monotonic()
     path = context.path("samples")
-    samples = list(read_samples(path))
+    samples, index = StoredSamples(path), read_index(path)
     grader = context.spec.grader
     scoring = ScoringContext(
         inputs=context.inputs,
@@ -38,13 +38,13 @@ def run(context: StageContext[ScoreSpec]) -> dict[str, Any]:
         work=context.work,
     )
     rewards: list[float | None] = []
-    for count, (sample, scored) in enumerate(
-        zip(samples, grader.score(samples, scoring), strict=True), start=1
+    for count, (sample_id, scored) in enumerate(
+        zip(index.ids, grader.score(samples, scoring), strict=True), start=1
     ):
         for rank, reward in enumerate(scored):
             if reward is not None and not math.isfinite(reward):
                 raise ModelError(
-                    f'the reward of response {rank + 1} of sample "{sample.id}" is {reward}',
+                    f'the reward of response {rank + 1} of sample "{sample_id}" is {reward}',
                     hint="use another model, or score in float32",
                 )
         rewards += scored
@@ -52,7 +52,7 @@ def run(context: StageContext[ScoreSpec]) -> dict[str, Any]:
             context.stop.check()
             context.events.progress(count, len(samples))
     context.events.progress(len(samples), len(samples))
-    write_scores(context.out / "scores.parquet", read_index(path), rewards)
+    write_scores(context.out / "scores.parquet", index, rewards)
     return {
         "responses": len(rewards),
         "scored": sum(reward is not None for reward in rewards),

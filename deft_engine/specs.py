@@ -148,7 +148,8 @@ class EvaluationSpec(Spec):
     samples: int | None = Field(256, ge=1)
     """So many random samples; null takes all."""
     seed: int = Field(42, ge=0, le=2**32 - 1)
-    batch_size: int = Field(16, ge=1, le=1024)
+    batch_size: int = Field(64, ge=1, le=1024)
+    """Answers that are decoded at a time."""
 
 
 class DeepSpeedSpec(Spec):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 Role = Literal["system", "user", "assistant"]
 
@@ -50,6 +51,14 @@ class Sample:
     def rejected(self) -> Response:
         """y_l, the annotated worst response."""
         return self.responses[-1]
+
+
+class Samples(Protocol):
+    """Samples that can be counted and gone through again: a list, or a file that is read each time."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Sample]: ...
 
 
 @dataclass(frozen=True, slots=True)

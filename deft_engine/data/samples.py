@@ -77,6 +77,20 @@ def read_samples(path: Path, start: int = 0) -> Iterator[Sample]:
             position += rows
 
 
+class StoredSamples:
+    """The samples of a file, read anew whenever they are gone through: of a million, few are in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._count: int = pq.read_metadata(path).num_rows
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Sample]:
+        return read_samples(self._path)
+
+
 @dataclass(frozen=True, slots=True)
 class SampleIndex:
     """What there is to know of all samples without their text, in the file's order."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from deft_engine.graders.grader import BaseGrader, ModelInput, Responses, SampleScore
 from deft_engine.graders.scoring_context import Rewards, ScoringContext
-from deft_engine.types import Sample
+from deft_engine.types import Samples
 
 if TYPE_CHECKING:
     from deft_engine.stages import RankBy
@@ -37,7 +37,7 @@ class DistributionGrader(BaseGrader):
     def scorer(self) -> Self:
         return self.model_copy(update={"difference": False})
 
-    def score(self, samples: Sequence[Sample], context: ScoringContext) -> Iterator[Rewards]:
+    def score(self, samples: Samples, context: ScoringContext) -> Iterator[Rewards]:
         """Score with the job's own model.
 
         Raises:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Literal
 
 from deft_engine.errors import DataError
 from deft_engine.graders.grader import BaseGrader
 from deft_engine.graders.scoring_context import Rewards, ScoringContext
-from deft_engine.types import Sample
+from deft_engine.types import Samples
 
 
 class FileScores(BaseGrader):
@@ -16,7 +16,7 @@ class FileScores(BaseGrader):
 
     name: Literal["scores"] = "scores"
 
-    def score(self, samples: Sequence[Sample], context: ScoringContext) -> Iterator[Rewards]:
+    def score(self, samples: Samples, context: ScoringContext) -> Iterator[Rewards]:
         """Take each response's own reward.
 
         Raises:

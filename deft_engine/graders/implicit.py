@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field
@@ -10,7 +10,7 @@ from pydantic import Field
 from deft_engine.base import ModelName
 from deft_engine.graders.grader import INPUT, BaseGrader, ModelInput, Responses, SampleScore
 from deft_engine.graders.scoring_context import Rewards, ScoringContext
-from deft_engine.types import Sample
+from deft_engine.types import Samples
 
 if TYPE_CHECKING:
     from deft_engine.stages import RankBy
@@ -50,7 +50,7 @@ class ImplicitReward(BaseGrader):
         names = {"policy": INPUT, "policy_revision": None, "reference": None, "reference_revision": None}
         return self.model_copy(update={**names, "direction": "low"})
 
-    def score(self, samples: Sequence[Sample], context: ScoringContext) -> Iterator[Rewards]:
+    def score(self, samples: Samples, context: ScoringContext) -> Iterator[Rewards]:
         """Score with the policy, then with the reference.
 
         Raises:

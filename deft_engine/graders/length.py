@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from itertools import islice
 from typing import ClassVar, Literal
 
 from deft_engine.graders.grader import BaseGrader, ModelInput
 from deft_engine.graders.scoring_context import Rewards, ScoringContext
-from deft_engine.types import Sample
+from deft_engine.types import Samples
 
 _BATCH = 4_096  # samples tokenised at a time
 
@@ -22,7 +23,7 @@ class ResponseLength(BaseGrader):
     def models(self) -> tuple[ModelInput, ...]:
         return (ModelInput("tokenizer"),)
 
-    def score(self, samples: Sequence[Sample], context: ScoringContext) -> Iterator[Rewards]:
+    def score(self, samples: Samples, context: ScoringContext) -> Iterator[Rewards]:
         """Count tokens.
 
         Raises:
@@ -33,8 +34,8 @@ class ResponseLength(BaseGrader):
         backend = load_tokenizer(context.inputs["tokenizer"]).backend_tokenizer
         backend.no_truncation()
         backend.no_padding()
-        for start in range(0, len(samples), _BATCH):
-            batch = samples[start : start + _BATCH]
+        iterator = iter(samples)
+        while batch := list(islice(iterator, _BATCH)):
             texts = [sample.responses[index].text for sample in batch for index in context.needed(sample)]
             encoded = iter(backend.encode_batch_fast(texts, add_special_tokens=False))
             for sample in batch:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from deft_engine.graders.grader import BaseGrader
 from deft_engine.graders.scoring_context import Rewards, ScoringContext
-from deft_engine.types import Sample
+from deft_engine.types import Samples
 
 
 class RandomScores(BaseGrader):
@@ -21,7 +21,7 @@ class RandomScores(BaseGrader):
     name: Literal["random"] = "random"
     seed: int = Field(42, ge=0, le=2**32 - 1)
 
-    def score(self, samples: Sequence[Sample], context: ScoringContext) -> Iterator[Rewards]:
+    def score(self, samples: Samples, context: ScoringContext) -> Iterator[Rewards]:
         """Draw a reward for each response."""
         for sample in samples:
             drawn = [self._draw(sample.id, rank) for rank in context.needed(sample)]

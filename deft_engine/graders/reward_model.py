@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field
@@ -10,7 +10,7 @@ from pydantic import Field
 from deft_engine.base import ModelName
 from deft_engine.graders.grader import INPUT, BaseGrader, ModelInput, Responses
 from deft_engine.graders.scoring_context import Rewards, ScoringContext
-from deft_engine.types import Sample
+from deft_engine.types import Samples
 
 if TYPE_CHECKING:
     from deft_engine.stages import RankBy
@@ -38,7 +38,7 @@ class RewardModelGrader(BaseGrader):
     def scorer(self) -> Self:
         return self.model_copy(update={"model": INPUT, "revision": None, "scope": "all"})
 
-    def score(self, samples: Sequence[Sample], context: ScoringContext) -> Iterator[Rewards]:
+    def score(self, samples: Samples, context: ScoringContext) -> Iterator[Rewards]:
         """Score with the stage's reward model.
 
         Raises:

@@ -1,19 +1,19 @@
-import json
-import os
 import random
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from deft_engine import generation, resumable
 from deft_engine.data.generations import read_generations
 from deft_engine.data.samples import write_samples
 from deft_engine.data.selection import choose
 from deft_engine.errors import Interrupted, ModelError
 from deft_engine.events import EventWriter, read_events
-from deft_engine.generation import Decoder, length_batches, run
+from deft_engine.generation import Decoder, answer_samples, run
 from deft_engine.models import load_policy
 from deft_engine.run import StageContext, StopRequest
 from deft_engine.stages import GenerateSpec
@@ -62,7 +62,8 @@ def model() -> PreTrainedModel:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(resumable, "WINDOW", 3)
     write_samples(tmp_path / "samples.parquet", _samples(8))
     return tmp_path
 
@@ -75,13 +76,19 @@ def _context(folder: Path, spec: GenerateSpec, stop: StopRequest) -> StageContex
     return StageContext(spec, inputs, folder / "out", folder / "work", events, stop)
 
 
+def _texts(decoder: Decoder, prompts: list[list[int]]) -> list[str]:
+    answers = dict(decoder.answers(prompts))
+    return [answers[index].text for index in range(len(prompts))]
+
+
 def test_a_batch_of_several_lengths_answers_as_one_prompt_at_a_time(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    decoder = Decoder(model, tokenizer, "hh", 64, 24)
+    decoder = Decoder(model, tokenizer, "hh", 64, 24, 3)
+    assert decoder.decoding == "slots"
     prompts = [decoder.encode(sample) for sample in _samples(8)]
     assert len({len(prompt) for prompt in prompts}) > 4
-    together = [answer.text for answer in decoder.answer(prompts)]
+    together = _texts(decoder, prompts)
     alone = []
     for prompt in prompts:
         ids = torch.tensor([prompt])
@@ -115,29 +122,27 @@ def test_an_answer_ends_at_eos_or_at_a_new_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ids = tokenizer(written, add_special_tokens=False)["input_ids"]
-    prompt = [1, 40, 41]
-    fed: list[int] = []
 
-    def forward(input_ids: torch.Tensor, **_: object) -> object:
-        from transformers.modeling_outputs import CausalLMOutputWithPast
+    class Written:
+        """Decodes what is written, whatever the prompt."""
 
-        logits = torch.full((1, input_ids.shape[1], len(tokenizer)), -9.0)
-        logits[0, -1, ids[len(fed)]] = 9.0
-        fed.append(ids[len(fed)])
-        return CausalLMOutputWithPast(logits=logits)
+        def answers(
+            self, prompts: object, ended: Callable[[list[int]], bool], interrupt: object
+        ) -> Iterator[tuple[int, list[int]]]:
+            count = next((n for n in range(1, len(ids)) if ended(ids[:n])), len(ids))
+            yield 0, ids[:count]
 
-    decoder = Decoder(model, tokenizer, "hh", 64, len(ids))
-    monkeypatch.setattr(model, "forward", forward)
-    (answer,) = decoder.answer([prompt])
+    monkeypatch.setattr(generation, "decoding", lambda *_: Written())
+    ((_, answer),) = Decoder(model, tokenizer, "hh", 64, len(ids), 4).answers([[1, 40, 41]])
     assert answer.text == text
     if "eos" in written or "\n\nHuman:" in written:
-        assert len(fed) < len(ids) or written.endswith("<eos>")
+        assert answer.tokens < len(ids) or written.endswith("<eos>")
 
 
 def test_the_prompt_is_cut_on_the_left_and_keeps_its_end(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    decoder = Decoder(model, tokenizer, "hh", 20, 4)
+    decoder = Decoder(model, tokenizer, "hh", 20, 4, 4)
     prompt = (
         Message("user", "old " * 50),
         Message("assistant", "old " * 50),
@@ -154,7 +159,7 @@ def test_the_model_s_own_generation_settings_do_not_matter(tokenizer: PreTrained
     odd.generation_config.repetition_penalty = 5.0
     odd.generation_config.do_sample = True
     prompts = [[1, 300, 301, 302]]
-    texts = [Decoder(m, tokenizer, "hh", 64, 16).answer(prompts) for m in (plain, odd)]
+    texts = [_texts(Decoder(m, tokenizer, "hh", 64, 16, 4), prompts) for m in (plain, odd)]
     assert texts[0] == texts[1]
 
 
@@ -162,22 +167,17 @@ def test_an_answer_longer_than_the_model_is_refused(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     with pytest.raises(ModelError, match="1024 positions"):
-        Decoder(model, tokenizer, "hh", 512, 1024)
+        Decoder(model, tokenizer, "hh", 512, 1024, 4)
 
 
 def test_the_choice_of_samples_depends_on_the_seed_alone() -> None:
     assert choose(100, 10, 7) == choose(100, 10, 7) != choose(100, 10, 8)
-    assert choose(5, 10, 7) == choose(5, None, 7) == [0, 1, 2, 3, 4]
+    assert choose(5, 10, 7) == choose(5, None, 7) == range(5)
     counts = [0] * 20
     for seed in range(400):
         for index in choose(20, 5, seed):
             counts[index] += 1
     assert min(counts) > 60  # 100 expected
-
-
-def test_batches_go_from_long_to_short() -> None:
-    prompts = [[0] * n for n in (3, 9, 1, 9, 5)]
-    assert list(length_batches(prompts, 2)) == [[1, 3], [4, 0], [2]]
 
 
 def test_the_stage_writes_answers_in_the_order_of_the_samples(folder: Path) -> None:
@@ -192,42 +192,49 @@ def test_the_stage_writes_answers_in_the_order_of_the_samples(folder: Path) -> N
     assert result["samples"] == 5
     assert 5 <= result["tokens"] <= 5 * 12
     events = [event for _, event in read_events(folder / "events.jsonl", 0)]
-    assert [(e["step"], e["total"]) for e in events if e["type"] == "progress"] == [(0, 5), (3, 5), (5, 5)]
+    reported = [(event["step"], event["total"]) for event in events if event["type"] == "progress"]
+    assert reported == [(done, 5) for done in range(6)]
     assert all(e["values"]["generate/tokens_per_second"] > 0 for e in events if e["type"] == "metrics")
 
 
-def test_a_stopped_stage_goes_on_with_the_same_text(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(_context(folder, SPEC, StopRequest()))
+class _StopAfter(StopRequest):
+    """Raises at a later question, as if the signal had come in between."""
+
+    def __init__(self, checks: int) -> None:
+        super().__init__()
+        self._left = checks
+
+    def check(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            self.set()
+        super().check()
+
+
+def test_a_stopped_stage_goes_on_with_the_same_text(folder: Path) -> None:
+    expected = run(_context(folder, SPEC, StopRequest()))
     whole = (folder / "out" / "generations.jsonl").read_bytes()
-    kept = (folder / "work" / "generated.jsonl").read_bytes().splitlines(keepends=True)
-    assert len(kept) == 3
-    (folder / "work" / "generated.jsonl").write_bytes(kept[0] + kept[1][:-7])  # killed while it wrote
-    decoded: list[int] = []
-    plain = Decoder.answer
-
-    def counted(self: Decoder, prompts: list[list[int]], interrupt: Callable[[], None]) -> object:
-        decoded.append(len(prompts))
-        return plain(self, prompts, interrupt)
-
-    monkeypatch.setattr(Decoder, "answer", counted)
-    result = run(_context(folder, SPEC, StopRequest()))
-    assert decoded == [3, 2]
-    assert (folder / "out" / "generations.jsonl").read_bytes() == whole
-    assert result["samples"] == 8
-
-
-def test_a_stop_is_heeded_within_a_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stop = StopRequest()
-    forward, calls = Decoder.answer, []
-
-    def stopping(self: Decoder, prompts: list[list[int]], interrupt: Callable[[], None]) -> object:
-        calls.append(os.getpid())
-        if len(calls) == 2:
-            stop.set()
-        return forward(self, prompts, interrupt)
-
-    monkeypatch.setattr(Decoder, "answer", stopping)
+    shutil.rmtree(folder / "work")
     with pytest.raises(Interrupted):
-        run(_context(folder, SPEC, stop))
-    (line,) = (folder / "work" / "generated.jsonl").read_text().splitlines()
-    assert len(json.loads(line)["responses"]) == 3
+        run(_context(folder, SPEC, _StopAfter(20)))  # a window of 3 takes 12 steps
+    assert [path.name for path in (folder / "work").iterdir()] == ["answers-000000.json"]
+    (folder / "work" / "answers-000001.partial").write_text('["killed while')
+    steps = _StopAfter(1_000)
+    result = run(_context(folder, SPEC, steps))
+    assert (folder / "out" / "generations.jsonl").read_bytes() == whole
+    assert {**result, "seconds": 0} == {**expected, "seconds": 0}
+    assert steps._left >= 1_000 - 2 * 12
+
+
+def test_samples_come_and_go_window_by_window(folder: Path) -> None:
+    read: list[str] = []
+
+    def samples() -> Iterator[Sample]:
+        for sample in _samples(8):
+            read.append(sample.id)
+            yield sample
+
+    decoder = Decoder.load("builtin:tiny", SPEC)
+    answered = answer_samples(decoder, samples(), 8, _context(folder, SPEC, StopRequest()))
+    assert next(answered)[0].id == "s0"
+    assert len(read) == 3

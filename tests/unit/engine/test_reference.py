@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from deft_engine import resumable
-from deft_engine.data.samples import write_samples
+from deft_engine.data.samples import StoredSamples, write_samples
 from deft_engine.data.tokenise import tokenise
 from deft_engine.errors import DataError, Interrupted
 from deft_engine.events import EventWriter, read_events
@@ -183,6 +183,34 @@ def test_interrupted_scoring_ends_with_the_same_values(
         with pytest.raises(Interrupted):
             score("disturbed", StopAfter(checks))
     assert score("disturbed", StopRequest()) == expected
+
+
+class Counted:
+    """Samples that record how far they were read."""
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    def __len__(self) -> int:
+        return len(SAMPLES)
+
+    def __iter__(self) -> Iterator[Sample]:
+        for sample in SAMPLES:
+            self.read += 1
+            yield sample
+
+
+def test_of_many_samples_a_window_is_in_memory(
+    tmp_path: Path, events: EventWriter, reward_model: str
+) -> None:
+    counted = Counted()
+    scores = score_samples(reward_model, counted, "all", 128, events, StopRequest(), tmp_path)
+    assert len(next(scores)) == len(SAMPLES[0].responses)
+    assert counted.read == 4
+    write_samples(tmp_path / "samples.parquet", SAMPLES)
+    stored = StoredSamples(tmp_path / "samples.parquet")
+    assert list(stored) == list(stored) == SAMPLES
+    assert len(stored) == len(SAMPLES)
 
 
 def test_batches_hold_every_sample_once_within_the_budget() -> None:

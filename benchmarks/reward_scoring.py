@@ -1,0 +1,162 @@
+"""Reward scoring beside transformers' pipeline: ``python benchmarks/reward_scoring.py [--data FILE]``.
+
+The reward model is SmolLM2's backbone with a random head. The pipeline gets the same token ids, a response
+with its prompt each, as they come; batches of 1, 4, 8 and 16 are tried and the best one counts. The engine
+gets the samples as a window of the stage ``score``: a prompt once, packed by length. Every side scores the
+same responses in one process, in rounds that alternate; in float32 the rewards must agree.
+
+Writes ``results/reward_scoring.json``. FILE has any of the formats; without it, data is generated.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from matrix_products import Library, matrix_products
+from measuring import alternate, data_name, machine, median, parser, samples_of, seconds, write
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextClassificationPipeline
+
+from deft_engine.data.collate import collate
+from deft_engine.data.tokenise import TokenisedSample, tokenise
+from deft_engine.logps import ranked_rewards
+from deft_engine.models import new_reward_model
+from deft_engine.resumable import token_batches
+from deft_engine.templates import resolve_template
+from deft_engine.tokenizer import load_tokenizer
+
+PIPELINE_BATCHES = (1, 4, 8, 16)
+TOLERANCE = 1e-4  # of rewards, whose spread is about 1
+SEED = 11
+
+Rewards = list[float]
+
+
+class IdsPipeline(TextClassificationPipeline):
+    """The pipeline on token ids, so that both sides score the same ones and neither is timed tokenising."""
+
+    def preprocess(self, ids: list[int], **_: Any) -> dict[str, torch.Tensor]:
+        return {
+            "input_ids": torch.tensor([ids]),
+            "attention_mask": torch.ones(1, len(ids), dtype=torch.int64),
+        }
+
+
+class Sides:
+    """What is scored, and by whom; keeps the last rewards of every side."""
+
+    def __init__(self, uri: str, samples: list[TokenisedSample], tokenizer: PreTrainedTokenizerBase) -> None:
+        self._samples = samples
+        self._sequences = [s.prompt + response for s in samples for response in s.responses]
+        pad = next(i for i in range(len(tokenizer)) if all(i != ids[-1] for ids in self._sequences))
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad)
+        self._tokenizer = tokenizer
+        self._models = {name: new_reward_model(uri, name) for name in ("float32", "bfloat16")}
+        for model in self._models.values():
+            model.config.pad_token_id = pad  # the pipeline pools at the last other token: the EOS
+        self.rewards: dict[str, Rewards] = {}
+
+    def pipeline(self, name: str, dtype: str, library: Library, batch: int) -> float:
+        """Seconds of the pipeline."""
+        scorer = IdsPipeline(
+            model=self._models[dtype], tokenizer=self._tokenizer, function_to_apply="none", batch_size=batch
+        )
+
+        def work() -> None:
+            with matrix_products(library), torch.inference_mode():
+                self.rewards[name] = [found["score"] for found in scorer(self._sequences)]
+
+        return seconds(work)
+
+    def engine(self, name: str, dtype: str) -> float:
+        """Seconds of the engine."""
+
+        def work() -> None:
+            with matrix_products("onednn"), torch.inference_mode():
+                self.rewards[name] = self._engine_rewards(self._models[dtype])
+
+        return seconds(work)
+
+    def _engine_rewards(self, model: PreTrainedModel) -> Rewards:
+        found: list[Rewards] = [[] for _ in self._samples]
+        for indices in token_batches(self._samples):
+            rows = ranked_rewards(model, collate([self._samples[index] for index in indices])).tolist()
+            for index, row in zip(indices, rows, strict=True):
+                found[index] = row[: len(self._samples[index].responses)]
+        return [reward for row in found for reward in row]
+
+    def difference(self, one: str, other: str) -> float:
+        """The largest difference of two sides' rewards."""
+        pairs = zip(self.rewards[one], self.rewards[other], strict=True)
+        return max(abs(left - right) for left, right in pairs)
+
+
+def measure(uri: str, data: Path | None, count: int, max_length: int, rounds: int) -> dict[str, Any]:
+    """Seconds of all sides, and how far their rewards are apart."""
+    tokenizer = load_tokenizer(uri)
+    template = resolve_template("auto", uri, tokenizer)
+    drawn = random.Random(SEED).sample(samples_of(data), count)
+    samples = [tokenise(s, tokenizer, template, max_length, range(len(s.responses))) for s in drawn]
+    sides = Sides(uri, samples, tokenizer)
+    sides.engine("deft", "float32")  # what is done once
+    tried = {batch: sides.pipeline(f"{batch}", "float32", "onednn", batch) for batch in PIPELINE_BATCHES}
+    best = min(tried, key=lambda batch: tried[batch])
+
+    found = alternate(
+        {
+            "pipeline as shipped": lambda: sides.pipeline("pipeline as shipped", "float32", "shipped", best),
+            "pipeline, same products": lambda: sides.pipeline("pipeline", "float32", "onednn", best),
+            "deft": lambda: sides.engine("deft", "float32"),
+            "pipeline, bfloat16": lambda: sides.pipeline("pipeline, bfloat16", "bfloat16", "onednn", best),
+            "deft, bfloat16": lambda: sides.engine("deft, bfloat16", "bfloat16"),
+        },
+        rounds,
+    )
+    differences = {
+        "as shipped": sides.difference("deft", "pipeline as shipped"),
+        "same products": sides.difference("deft", "pipeline"),
+        "bfloat16": sides.difference("deft, bfloat16", "pipeline, bfloat16"),
+    }
+    assert max(differences["as shipped"], differences["same products"]) <= TOLERANCE, differences
+    medians = {name: median(each) for name, each in found.items()}
+    responses = sum(len(sample.responses) for sample in samples)
+    return {
+        "samples": count,
+        "responses": responses,
+        "tokens": {
+            "with every prompt once": sum(sample.tokens for sample in samples),
+            "with every response's own": sum(len(s.prompt) + len(r) for s in samples for r in s.responses),
+        },
+        "pipeline_seconds_by_batch": {f"{batch}": round(each, 3) for batch, each in tried.items()},
+        "pipeline_batch": best,
+        "seconds": {name: {"median": medians[name], "all": each} for name, each in found.items()},
+        "responses_per_second": {name: round(responses / each, 2) for name, each in medians.items()},
+        "largest_difference": differences,
+        "speedup": {
+            "as shipped": round(medians["pipeline as shipped"] / medians["deft"], 2),
+            "same products": round(medians["pipeline, same products"] / medians["deft"], 2),
+            "both bfloat16": round(medians["pipeline, bfloat16"] / medians["deft, bfloat16"], 2),
+        },
+    }
+
+
+def main() -> None:
+    """Measure, print and write."""
+    made = parser(__doc__, "reward_scoring")
+    made.add_argument("--data", type=Path)
+    made.add_argument("--model", default="builtin:smollm2")
+    made.add_argument("--samples", type=int, default=32)
+    made.add_argument("--max-length", type=int, default=512)
+    made.add_argument("--rounds", type=int, default=3)
+    parsed = made.parse_args()
+    about = machine() | {"data": data_name(parsed.data), "model": parsed.model, "rounds": parsed.rounds}
+    write(
+        parsed.out,
+        about | measure(parsed.model, parsed.data, parsed.samples, parsed.max_length, parsed.rounds),
+    )
+
+
+if __name__ == "__main__":
+    main()
