@@ -15,7 +15,8 @@ from deft_engine.errors import SpecError
 from deft_engine.graders import FileScores
 from deft_engine.model_names import resolve_endpoint, resolve_model
 from deft_engine.mt_bench.files import FASTCHAT
-from deft_engine.plan import DatasetRef, External, Made, Plan, Source, plan_job
+from deft_engine.plan import DatasetRef, External, Made, Plan, Source
+from deft_engine.planning import plan_job
 from deft_engine.specs import AlignJob, GradeJob, RewardModelJob
 from deft_engine.specs import Job as JobRequest
 from deft_engine.stages import ImportSpec

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deft_engine.data.generations import answered, write_generations
 from deft_engine.data.samples import StoredSamples
-from deft_engine.data.selection import choose, pick
+from deft_engine.data.selection import Selected, choose
 from deft_engine.decoding import decoding
 from deft_engine.errors import ModelError
 from deft_engine.models import device, load_policy, positions
@@ -17,7 +17,7 @@ from deft_engine.resumable import windows
 from deft_engine.stages import GenerateSpec
 from deft_engine.templates import TURN_TAGS, FixedTemplate, cut_prompt, render_prompt, resolve_template
 from deft_engine.tokenizer import load_tokenizer
-from deft_engine.types import Generation, Sample
+from deft_engine.types import Generation, Sample, Samples
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -43,20 +43,20 @@ def run(context: StageContext[GenerateSpec]) -> dict[str, Any]:
         Interrupted: asked to stop; the windows that are done are kept.
     """
     started = time.monotonic()
-    samples = StoredSamples(context.path("samples"))
-    chosen = choose(len(samples), context.spec.samples, context.spec.seed)
+    stored = StoredSamples(context.path("samples"))
+    samples = Selected(stored, choose(len(stored), context.spec.samples, context.spec.seed))
     decoder = Decoder.load(context.inputs["model"], context.spec)
     tokens = 0
 
     def generations() -> Iterator[Generation]:
         nonlocal tokens
-        for sample, answer in answer_samples(decoder, pick(samples, chosen), len(chosen), context):
+        for sample, answer in answer_samples(decoder, samples, context):
             tokens += answer.tokens
             yield answered(sample, answer.text)
 
     write_generations(context.out / "generations.jsonl", generations())
     return {
-        "samples": len(chosen),
+        "samples": len(samples),
         "tokens": tokens,
         "decoding": decoder.decoding,
         "seconds": round(time.monotonic() - started, 3),
@@ -64,17 +64,14 @@ def run(context: StageContext[GenerateSpec]) -> dict[str, Any]:
 
 
 def answer_samples(
-    decoder: Decoder, samples: Iterable[Sample], total: int, context: StageContext[GenerateSpec]
+    decoder: Decoder, samples: Samples, context: StageContext[GenerateSpec]
 ) -> Iterator[tuple[Sample, Answer]]:
     """Each of the samples with its answer, in order; the same text whether or not it was interrupted.
-
-    Args:
-        total: How many samples there are, for the progress.
 
     Raises:
         Interrupted: asked to stop; the windows that are done are kept.
     """
-    done = 0
+    done, total = 0, len(samples)
 
     def answer_window(window: list[Sample]) -> list[tuple[str, int]]:
         started = time.monotonic()
@@ -89,7 +86,7 @@ def answer_samples(
         return [(answers[index].text, answers[index].tokens) for index in range(len(window))]
 
     context.events.progress(0, total)
-    for window, results in windows(samples, context.work, "answers", answer_window):
+    for window, results in windows(samples, context.work, "answers", answer_window, context.world):
         done += len(window)
         context.events.progress(done, total)
         for sample, (text, tokens) in zip(window, results, strict=True):

@@ -52,7 +52,7 @@ def launch(folder: Path, processes: int, stop: StopRequest) -> dict[str, Any] | 
         _wait(torchrun, work / _STOP, stop)
     if (work / _FAILURE).exists():
         return json.loads((work / _FAILURE).read_bytes())  # type: ignore[no-any-return]
-    if torchrun.returncode == 0:
+    if torchrun.returncode == 0 or stop:  # of those that stopped by themselves, one may have waited in vain
         return None
     return StageCrashed(
         f"one of its {processes} processes ended without a word",

@@ -28,7 +28,8 @@ from deft_engine.events import read_events
 from deft_engine.local_artifacts import local_inputs, publish, stage_folder
 from deft_engine.local_report import JsonReport, Report, TextReport, error_object
 from deft_engine.model_names import resolve_endpoint, resolve_model
-from deft_engine.plan import DatasetRef, External, Plan, PlannedStage, plan_job
+from deft_engine.plan import DatasetRef, External, Plan, PlannedStage
+from deft_engine.planning import plan_job
 from deft_engine.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED, StageRequest, StopRequest
 from deft_engine.spec_file import read_job
 from deft_engine.stages import ImportSpec

@@ -43,7 +43,7 @@ def distribution_rewards(samples: Samples, context: ScoringContext) -> Iterator[
             logps = ranked_logps(model, batch)
         return response_rewards(logps, output_head(model), q_diff, "normalised")
 
-    run = ScoringPass("r_dis", context.events, context.stop, context.work)
+    run = ScoringPass("r_dis", context.events, context.stop, context.work, context.world)
     yield from response_values(
         samples, context.responses, Tokenising(tokenizer, template, limit), compute, run
     )
@@ -86,5 +86,7 @@ def _logps(
         with autocast(context.dtype):
             return ranked_logps(model, batch).policy
 
-    run = ScoringPass(f"logps-{number}", context.events, context.stop, context.work, number, passes=2)
+    run = ScoringPass(
+        f"logps-{number}", context.events, context.stop, context.work, context.world, number, passes=2
+    )
     yield from response_values(samples, context.responses, how, compute, run)

@@ -25,19 +25,34 @@ from deft_engine.run import (
     as_deft_error,
     run_stage,
 )
-from deft_engine.stages import STAGES
+from deft_engine.stages import STAGES, DividedSpec
 from deft_engine.world import World, join_world, lost_a_process
 
 
-class SharedStop(StopRequest):
-    """Asked for by a file, and agreed on: all processes must look at it at the same places."""
+class FileStop(StopRequest):
+    """Asked for by a file, and seen by each process when it looks."""
 
-    def __init__(self, folder: Path, world: World) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__()
-        self._folder, self._world = folder, world
+        self._folder = folder
+
+    def check(self) -> None:
+        if self:
+            raise Interrupted("stopped on request")
 
     def __bool__(self) -> bool:
-        return self._world.any(stop_asked(self._folder))
+        return stop_asked(self._folder)
+
+
+class AgreedStop(FileStop):
+    """Seen by all processes at once, which must look at it at the same places."""
+
+    def __init__(self, folder: Path, world: World) -> None:
+        super().__init__(folder)
+        self._world = world
+
+    def __bool__(self) -> bool:
+        return self._world.any(super().__bool__())
 
 
 def main() -> int:
@@ -58,7 +73,9 @@ def main() -> int:
 
 def _take_part(folder: Path, world: World) -> None:
     request = StageRequest.model_validate_json((folder / "stage.json").read_bytes())
-    stop = SharedStop(folder, world)
+    stage = STAGES[request.stage]
+    alone = issubclass(stage.spec, DividedSpec)  # until all have done their part
+    stop = FileStop(folder) if alone else AgreedStop(folder, world)
     if world.first:
         with EventWriter(folder / f"events-{request.attempt}.jsonl") as events:
             try:
@@ -67,7 +84,6 @@ def _take_part(folder: Path, world: World) -> None:
                 events.log("stopped on request")
                 raise
         return
-    stage = STAGES[request.stage]
     scratch = folder / "work" / f"rank-{world.rank}"
     shutil.rmtree(scratch, ignore_errors=True)
     (scratch / "out").mkdir(parents=True)

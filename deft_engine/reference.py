@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import torch
 
 from deft_engine.data.collate import collate
-from deft_engine.data.samples import read_index, read_samples
+from deft_engine.data.samples import StoredSamples, read_index
+from deft_engine.data.selection import Selected
 from deft_engine.data.tokenise import tokenise
 from deft_engine.errors import DataError
 from deft_engine.grading import read_levels
@@ -27,7 +28,7 @@ from deft_engine.run import StageContext
 from deft_engine.stages import ReferenceSpec
 from deft_engine.templates import resolve_template
 from deft_engine.tokenizer import load_tokenizer
-from deft_engine.types import Sample
+from deft_engine.types import Sample, Samples
 
 _SCHEMA = pa.schema(
     [("sample_id", pa.string()), ("rank", pa.int32()), ("logp", pa.float64()), ("length", pa.int32())]
@@ -49,7 +50,9 @@ def run(context: StageContext[ReferenceSpec]) -> dict[str, Any]:
     started = time.monotonic()
     totals = {"samples": 0, "responses": 0, "tokens": 0, "truncated": 0}
     wanted = _wanted(context)
-    samples = (sample for sample in read_samples(context.path("samples")) if sample.id in wanted)
+    ids = read_index(context.path("samples")).ids
+    positions = [position for position, name in enumerate(ids) if name in wanted]
+    samples = Selected(StoredSamples(context.path("samples")), positions)
     with pq.ParquetWriter(context.out / "reference.parquet", _SCHEMA, compression="zstd") as writer:
         for window, results in _computed(context, samples):
             writer.write_table(_table(window, results))
@@ -76,7 +79,7 @@ def _wanted(context: StageContext[ReferenceSpec]) -> set[str]:
 
 
 def _computed(
-    context: StageContext[ReferenceSpec], samples: Iterator[Sample]
+    context: StageContext[ReferenceSpec], samples: Samples
 ) -> Iterator[tuple[list[Sample], Sequence[_Row]]]:
     """Each window of samples with its results."""
     spec, uri = context.spec, context.inputs["model"]
@@ -100,7 +103,7 @@ def _computed(
                 results[index] = (row[: len(lengths)], lengths, inputs[index].truncated)
         return [results[index] for index in range(len(window))]
 
-    return windows(samples, context.work, "reference", compute)
+    return windows(samples, context.work, "reference", compute, context.world)
 
 
 def _table(window: list[Sample], results: Sequence[_Row]) -> pa.Table:

@@ -22,6 +22,7 @@ from deft_engine.resumable import token_batches, windows
 from deft_engine.run import StopRequest
 from deft_engine.templates import FixedTemplate
 from deft_engine.types import Sample, Samples
+from deft_engine.world import ALONE, World
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -55,6 +56,7 @@ class ScoringPass:
     events: EventWriter
     stop: StopRequest
     work: Path
+    world: World = ALONE
     number: int = 0
     passes: int = 1
 
@@ -109,7 +111,7 @@ def response_values(
         ]
 
     done = 0
-    for window, results in windows(samples, run.work, run.name, compute_window):
+    for window, results in windows(samples, run.work, run.name, compute_window, run.world):
         done += len(window)
         run.progress(done, len(samples))
         yield from results

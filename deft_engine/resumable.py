@@ -7,14 +7,15 @@ share a forward pass depends on the window alone, so an interrupted run ends wit
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 from deft_engine.data.tokenise import TokenisedSample
 from deft_engine.durable import fsync
-from deft_engine.types import Sample
+from deft_engine.types import Sample, Samples
+from deft_engine.world import ALONE, World
 
 WINDOW = 256
 """Samples that an interruption can cost at most."""
@@ -26,28 +27,45 @@ T = TypeVar("T")
 
 
 def windows(
-    samples: Iterable[Sample], work: Path, name: str, compute: Callable[[list[Sample]], Sequence[T]]
+    samples: Samples,
+    work: Path,
+    name: str,
+    compute: Callable[[list[Sample]], Sequence[T]],
+    world: World = ALONE,
 ) -> Iterator[tuple[list[Sample], Sequence[T]]]:
     """Every ``WINDOW`` samples with their results, in order: from ``work`` or computed.
+
+    Of several processes each computes every n-th window; when all are done, each goes through all results.
 
     Args:
         name: Tells apart the files of several loops of one stage.
         compute: Gives a JSON value per sample; may raise ``Interrupted``.
     """
-    iterator = iter(samples)
-    number = 0
-    while window := list(islice(iterator, WINDOW)):
+
+    def results_of(number: int, window: list[Sample]) -> Sequence[T]:
         path = work / f"{name}-{number:06d}.json"
         if path.exists():
-            yield window, json.loads(path.read_bytes())
-        else:
-            results = compute(window)
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(results), encoding="utf-8")
-            fsync(partial)
-            partial.replace(path)
-            yield window, results
-        number += 1
+            return json.loads(path.read_bytes())  # type: ignore[no-any-return]
+        results = compute(window)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(results), encoding="utf-8")
+        fsync(partial)
+        partial.replace(path)
+        return results
+
+    if world.size > 1:
+        for number, window in enumerate(_cut(samples)):
+            if number % world.size == world.rank:
+                results_of(number, window)
+        world.barrier()
+    for number, window in enumerate(_cut(samples)):
+        yield window, results_of(number, window)
+
+
+def _cut(samples: Samples) -> Iterator[list[Sample]]:
+    iterator = iter(samples)
+    while window := list(islice(iterator, WINDOW)):
+        yield window
 
 
 def token_batches(samples: Sequence[TokenisedSample]) -> Iterator[list[int]]:

@@ -16,6 +16,7 @@ from deft_engine.run import StopRequest
 from deft_engine.templates import resolve_template
 from deft_engine.tokenizer import load_tokenizer
 from deft_engine.types import Samples
+from deft_engine.world import ALONE, World
 
 
 def score_samples(
@@ -26,6 +27,7 @@ def score_samples(
     events: EventWriter,
     stop: StopRequest,
     work: Path,
+    world: World = ALONE,
 ) -> Iterator[Rewards]:
     """One list of rewards per sample, in order, aligned with its responses as annotated.
 
@@ -37,6 +39,7 @@ def score_samples(
         max_length: Tokens of prompt and response; see ``tokenise``, for OpenAssistant's models
             ``left_truncated``.
         work: Folder that keeps what is done.
+        world: The processes that score together.
 
     Raises:
         ModelError: the model cannot be used.
@@ -52,5 +55,5 @@ def score_samples(
         responses,
         Tokenising(tokenizer, template, limit, cut),
         lambda batch: ranked_rewards(model, batch),
-        ScoringPass("rewards", events, stop, work),
+        ScoringPass("rewards", events, stop, work, world),
     )

@@ -119,9 +119,10 @@ def execute(folder: Path, stop: StopRequest) -> int:
     work = folder / "work"
     work.mkdir(exist_ok=True)
     with _only_one(work):
-        if request.spec.get("engine", "single") == "single":
+        processes = request.spec.get("processes", 1)
+        if processes == 1 and request.spec.get("engine", "single") == "single":
             return _execute_here(folder, request, stop)
-        return _execute_on(request.spec["processes"], folder, request, stop)
+        return _execute_on(processes, folder, request, stop)
 
 
 def _execute_on(processes: int, folder: Path, request: StageRequest, stop: StopRequest) -> int:

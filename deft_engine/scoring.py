@@ -36,6 +36,7 @@ def run(context: StageContext[ScoreSpec]) -> dict[str, Any]:
         events=context.events,
         stop=context.stop,
         work=context.work,
+        world=context.world,
     )
     rewards: list[float | None] = []
     for count, (sample_id, scored) in enumerate(

@@ -56,7 +56,14 @@ class TrainRewardSpec(Spec):
     template: Template
 
 
-class ScoreSpec(Spec):
+class DividedSpec(Spec):
+    """Work on each sample alone."""
+
+    processes: int = 1
+    """Among which the samples are shared out; no part of the fingerprint."""
+
+
+class ScoreSpec(DividedSpec):
     """Give responses a reward."""
 
     grader: Scorer
@@ -88,7 +95,7 @@ class DistributionSpec(Spec):
     """Of the samples; a smaller share is part of every larger one."""
 
 
-class ReferenceSpec(Spec):
+class ReferenceSpec(DividedSpec):
     """Log-probabilities of the responses under the initial policy, once per dataset and model."""
 
     max_length: int
@@ -125,7 +132,7 @@ class TrainSpec(Spec):
     template: Template
 
 
-class GenerateSpec(Spec):
+class GenerateSpec(DividedSpec):
     """Answer greedily, once a prompt. An endpoint gets prompts whole, ``max_new_tokens`` and no more."""
 
     max_new_tokens: int

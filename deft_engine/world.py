@@ -8,7 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
+
+_PATIENCE = timedelta(days=7)
+"""Some wait while another scores or saves; whoever dies takes the others along, so nobody waits in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ def join_world() -> World:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "cpu:gloo,cuda:nccl"
-    torch.distributed.init_process_group(backend)
+    torch.distributed.init_process_group(backend, timeout=_PATIENCE)
     return World(torch.distributed.get_rank(), torch.distributed.get_world_size())
 
 

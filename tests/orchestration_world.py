@@ -16,7 +16,8 @@ from app.db.transitions import cancel_job, pause_job, resume_job
 from app.store import get_store
 from deft_engine.canonical import sha256_hex
 from deft_engine.errors import StageCrashed
-from deft_engine.plan import DatasetRef, External, Made, Plan, Source, plan_job
+from deft_engine.plan import DatasetRef, External, Made, Plan, Source
+from deft_engine.planning import plan_job
 from deft_engine.specs import job_spec_adapter
 from deft_engine.stages import STAGES, ImportSpec
 

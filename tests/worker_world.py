@@ -21,7 +21,8 @@ from app.db.session import transaction
 from app.db.submit import submit_job
 from app.settings import get_settings
 from app.store import get_store
-from deft_engine.plan import DatasetRef, External, Source, plan_job
+from deft_engine.plan import DatasetRef, External, Source
+from deft_engine.planning import plan_job
 from deft_engine.specs import job_spec_adapter
 from deft_engine.stages import ImportSpec
 from tests.orchestration_world import job, run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from deft_engine.types import Sample
 
@@ -15,7 +16,20 @@ def choose(total: int, samples: int | None, seed: int) -> Sequence[int]:
     return sorted(random.Random(seed).sample(range(total), samples))
 
 
-def pick(samples: Iterable[Sample], chosen: Sequence[int]) -> Iterator[Sample]:
-    """The samples at these positions."""
-    wanted = set(chosen)
-    return (sample for index, sample in enumerate(samples) if index in wanted)
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """The samples at some positions of others, which ascend."""
+
+    samples: Iterable[Sample]
+    positions: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __iter__(self) -> Iterator[Sample]:
+        wanted = iter(self.positions)
+        position = next(wanted, None)
+        for index, sample in enumerate(self.samples):
+            if index == position:
+                yield sample
+                position = next(wanted, None)

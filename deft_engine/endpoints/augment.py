@@ -10,8 +10,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from deft_engine.data.samples import read_index, read_samples
-from deft_engine.data.selection import choose, pick
+from deft_engine.data.samples import StoredSamples
+from deft_engine.data.selection import Selected, choose
 from deft_engine.data.validate import RowError, check_conversation
 from deft_engine.endpoints.chat import ChatAnswer, ChatRequest
 from deft_engine.endpoints.client import ChatClient
@@ -46,7 +46,8 @@ def run(context: StageContext[AugmentSpec]) -> dict[str, Any]:
         EndpointError: an answer cannot be had; those that came are kept and not asked for again.
     """
     spec, path = context.spec, context.path("samples")
-    samples = list(pick(read_samples(path), choose(len(read_index(path).ids), spec.samples, spec.seed)))
+    stored = StoredSamples(path)
+    samples = list(Selected(stored, choose(len(stored), spec.samples, spec.seed)))
     with ChatClient.open(context) as client:
         answers = client.collect([_request(sample, spec) for sample in samples], context.events)
         usage = client.usage

@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 from deft_engine.data.generations import answered, write_generations
-from deft_engine.data.samples import read_index, read_samples
-from deft_engine.data.selection import choose, pick
+from deft_engine.data.samples import StoredSamples
+from deft_engine.data.selection import Selected, choose
 from deft_engine.endpoints.chat import ChatRequest
 from deft_engine.endpoints.client import ChatClient
 from deft_engine.run import StageContext
@@ -21,7 +21,8 @@ def run(context: StageContext[GenerateSpec]) -> dict[str, Any]:
         EndpointError: an answer cannot be had; those that came are kept and not asked for again.
     """
     spec, path = context.spec, context.path("samples")
-    samples = list(pick(read_samples(path), choose(len(read_index(path).ids), spec.samples, spec.seed)))
+    stored = StoredSamples(path)
+    samples = list(Selected(stored, choose(len(stored), spec.samples, spec.seed)))
     requests = [ChatRequest(sample.prompt, spec.max_new_tokens, temperature=0.0) for sample in samples]
     started = time.monotonic()
     with ChatClient.open(context) as client:

@@ -54,4 +54,5 @@ class RewardModelGrader(BaseGrader):
             events=context.events,
             stop=context.stop,
             work=context.work,
+            world=context.world,
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from deft_engine.graders.grader import Responses
 from deft_engine.types import Sample
+from deft_engine.world import ALONE, World
 
 if TYPE_CHECKING:  # run imports the stage table, and that the graders
     from deft_engine.events import EventWriter
@@ -38,6 +39,7 @@ class ScoringContext:
     events: EventWriter
     stop: StopRequest
     work: Path
+    world: World = ALONE
 
     def needed(self, sample: Sample) -> Sequence[int]:
         """Which responses of a sample need a reward, as indices."""

@@ -26,7 +26,8 @@ PAGE = (ROOT / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
 
 PLAN_A_JOB = """
 import sys
-from deft_engine.plan import DatasetRef, External, plan_job
+from deft_engine.plan import DatasetRef, External
+from deft_engine.planning import plan_job
 from deft_engine.specs import job_spec_adapter
 from deft_engine.stages import ImportSpec
 

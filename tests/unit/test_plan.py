@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from deft_engine.errors import SpecError
-from deft_engine.plan import DatasetRef, External, Made, Plan, plan_dataset, plan_job, plan_stage
+from deft_engine.plan import DatasetRef, External, Made, Plan, plan_dataset, plan_stage
+from deft_engine.planning import plan_job
 from deft_engine.specs import job_spec_adapter
 from deft_engine.stages import STAGES, GradeSpec, ImportSpec, Queue
 
@@ -319,3 +320,18 @@ def test_the_other_direction_scores_nothing_again() -> None:
 def test_rewards_that_do_not_rank_cannot_be_asked_to() -> None:
     with pytest.raises(ValueError, match="grader length does not tell which of two responses is better"):
         _plan(deft={"rank_by": "reward", "grader": {"name": "length"}})
+
+
+def test_processes_change_the_fingerprint_of_training_alone() -> None:
+    plans = [
+        plan_job(AlignJob.model_validate({**ALIGN, "resources": {"processes": n}}), FakeResolver())
+        for n in (1, 2)
+    ]
+    alone, both = ({planned.stage: planned for planned in plan.stages} for plan in plans)
+    for name in ("score", "grade", "distribution", "reference"):
+        assert both[name].fingerprint == alone[name].fingerprint
+    assert both["train"].fingerprint != alone["train"].fingerprint
+    assert both["train"].spec["engine"] == "ddp"
+    assert {name: both[name].spec["processes"] for name in ("score", "reference", "generate")} == {
+        "score": 2, "reference": 2, "generate": 2,
+    }  # fmt: skip

@@ -8,7 +8,8 @@ from deft_engine.endpoints.spec import EndpointSpec
 from deft_engine.errors import SpecError
 from deft_engine.faults import faults
 from deft_engine.model_names import resolve_endpoint
-from deft_engine.plan import External, plan_job
+from deft_engine.plan import External
+from deft_engine.planning import plan_job
 from deft_engine.specs import EvaluateJob, job_spec_adapter
 from deft_engine.stages import Queue
 from tests.unit.test_plan import Names

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from deft_engine.estimate import DataFacts, Estimator, StageCost, model_shape
-from deft_engine.plan import DatasetRef, External, Made, Plan, Source, plan_dataset, plan_job
+from deft_engine.plan import DatasetRef, External, Made, Plan, Source, plan_dataset
+from deft_engine.planning import plan_job
 from deft_engine.specs import job_spec_adapter
 from deft_engine.stages import ImportSpec
 

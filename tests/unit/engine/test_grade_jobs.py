@@ -17,7 +17,7 @@ from deft_engine.graders import GRADERS
 from deft_engine.local import LocalResolver
 from deft_engine.local_artifacts import local_inputs, stage_folder
 from deft_engine.models import load_policy, new_reward_model, save_model
-from deft_engine.plan import plan_job
+from deft_engine.planning import plan_job
 from deft_engine.run import EXIT_SUCCEEDED, StageRequest, StopRequest, execute
 from deft_engine.specs import job_spec_adapter
 from deft_engine.tokenizer import load_tokenizer

@@ -12,7 +12,7 @@ from deft_client.demo_data import write_jsonl
 from deft_engine import stage_process
 from deft_engine.events import read_events
 from deft_engine.local import LocalResolver, run_job
-from deft_engine.plan import plan_job
+from deft_engine.planning import plan_job
 from deft_engine.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED, StageRequest, StopRequest
 from deft_engine.spec_file import read_job
 from deft_engine.stages import ImportSpec

@@ -21,7 +21,7 @@ from deft_engine.events import read_events
 from deft_engine.losses import DPO
 from deft_engine.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
 from deft_engine.specs import Engine, GradShare
-from deft_engine.stages import TrainSpec
+from deft_engine.stages import ReferenceSpec, TrainSpec
 from tests.unit.engine.stage_folders import (
     error_of,
     make_samples,
@@ -183,3 +183,14 @@ def test_a_checkpoint_of_another_engine_is_refused(tmp_path: Path, inputs: dict[
     assert error["code"] == "checkpoint_mismatch"
     assert "'zero-2'" in error["message"]
     assert error["hint"]
+
+
+def test_samples_are_shared_out_and_the_figures_are_those_of_one_process(tmp_path: Path) -> None:
+    samples = make_samples(300)  # two windows: one for each process
+    made = []
+    for processes in (1, 2):
+        spec = ReferenceSpec(max_length=128, template="auto", dtype="auto", levels=(), processes=processes)
+        folder = make_stage(tmp_path / str(processes), "reference", spec, samples)
+        assert run_stage(folder) == EXIT_SUCCEEDED
+        made.append((folder / "out" / "reference.parquet").read_bytes())
+    assert made[0] == made[1]

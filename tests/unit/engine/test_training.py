@@ -179,6 +179,9 @@ class Watched:
     spoil: Callable[[LossOutput, int], LossOutput] = lambda output, step: output
     seen: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
 
+    def prepare(self, model: PreTrainedModel) -> None:
+        pass
+
     def __call__(self, model: PreTrainedModel, batch: TrainingBatch, step: int) -> LossOutput:
         self.seen.append((step, batch.ranked.sample_ids))
         return self.spoil(SFT_OBJECTIVE(model, batch, step), step)

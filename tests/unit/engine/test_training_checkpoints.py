@@ -69,16 +69,18 @@ def test_what_a_killed_process_left_is_cleared_and_never_read(tmp_path: Path) ->
     half = tmp_path / "checkpoint-2.partial"
     half.mkdir()
     (half / "weights").write_text("half")
-    found = Checkpoints(tmp_path, IDENTITY).latest()
+    checkpoints = Checkpoints(tmp_path, IDENTITY)
+    found = checkpoints.latest()
     assert found is not None
     assert found.step == 1
+    checkpoints.discard_unfinished()
     assert not half.exists()
 
 
 @pytest.mark.parametrize(
     ("other", "found"),
     [
-        (RunIdentity("deepspeed", 1, IDENTITY.spec_sha256), "engine 'single'"),
+        (RunIdentity("zero-2", 1, IDENTITY.spec_sha256), "engine 'single'"),
         (RunIdentity("single", 2, IDENTITY.spec_sha256), "world_size 1"),
         (RunIdentity.of(TrainingSpec(seed=7)), "spec_sha256"),
     ],

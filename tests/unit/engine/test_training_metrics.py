@@ -24,17 +24,18 @@ def batch(samples: int) -> TrainingBatch:
 
 def test_a_mean_is_over_the_samples_that_have_the_figure(tmp_path: Path) -> None:
     with EventWriter(tmp_path / "events.jsonl") as events:
-        recorder = Recorder(events, total_steps=2)
+        recorder = Recorder(events, total_steps=8_000)  # a point every four steps
         recorder.begin_epoch(1)
         recorder.add(batch(3), {"loss": torch.tensor([1.0, 2.0, 6.0]), "x": torch.tensor([5.0, NAN, NAN])})
+        recorder.step(5, grad_norm=1.0, learning_rate=0.1)
         state = json.loads(json.dumps(recorder.state()))
-        resumed = Recorder(events, total_steps=2, state=state)
+        resumed = Recorder(events, total_steps=8_000, state=state)
         resumed.add(
             batch(1), {"loss": torch.tensor([7.0]), "x": torch.tensor([8.0]), "y": torch.tensor([NAN])}
         )
-        resumed.step(1, grad_norm=1.0, learning_rate=0.1)
+        resumed.step(8, grad_norm=1.0, learning_rate=0.1)
         resumed.add(batch(1), {"loss": torch.tensor([0.0])})
-        resumed.step(2, grad_norm=1.0, learning_rate=0.1)
+        resumed.step(12, grad_norm=1.0, learning_rate=0.1)
     first, second = (
         event["values"]
         for _, event in read_events(tmp_path / "events.jsonl", 0)

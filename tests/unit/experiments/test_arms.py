@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from deft_engine.experiments.arms import InvalidExperiment, jobs_of
 from deft_engine.experiments.presets import experiment_preset_names, load_experiment_preset
 from deft_engine.experiments.spec import ExperimentSpec
-from deft_engine.plan import plan_job
+from deft_engine.planning import plan_job
 from deft_engine.specs import AlignJob, EvaluateJob, GradShare
 from tests.orchestration_world import Names
 

@@ -1,0 +1,314 @@
+"""Which stages a job needs, and from what: its plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deft_engine.endpoints.spec import EndpointModel
+from deft_engine.errors import SpecError
+from deft_engine.evaluators import Bleu, Evaluator, Length, Reward
+from deft_engine.graders import RewardModelGrader
+from deft_engine.losses import Method
+from deft_engine.plan import Made, Plan, Resolver, Source
+from deft_engine.specs import (
+    AlignJob,
+    AugmentJob,
+    DeftSpec,
+    EvaluateJob,
+    EvaluationSpec,
+    GradeJob,
+    Job,
+    JudgeJob,
+    ModelSpec,
+    RewardModelJob,
+    Template,
+    Thresholds,
+)
+from deft_engine.stages import (
+    AnswerSpec,
+    AugmentSpec,
+    DistributionRewardSpec,
+    DistributionSpec,
+    Dtype,
+    EvaluateSpec,
+    GenerateSpec,
+    GradeSpec,
+    JudgeSpec,
+    RankBy,
+    ReferenceSpec,
+    ScoreSpec,
+    TrainRewardSpec,
+    TrainSpec,
+)
+from deft_engine.types import Level
+
+
+def plan_job(spec: Job, resolver: Resolver) -> Plan:
+    """The stages that a job needs.
+
+    Raises:
+        SpecError: a dataset or model cannot be resolved.
+    """
+    plan = Plan(processes=spec.resources.processes)
+    match spec:
+        case AlignJob():
+            _plan_align(plan, spec, resolver)
+        case GradeJob():
+            samples = _samples(plan, spec.dataset, "/dataset", resolver)
+            model = resolver.model(spec.model.base, spec.model.revision, "/model/base")
+            _plan_grading(plan, spec.deft, samples, spec.model, model, resolver)
+        case RewardModelJob():
+            samples = _samples(plan, spec.dataset, "/dataset", resolver)
+            model = resolver.model(spec.model.base, spec.model.revision, "/model/base")
+            reward_spec = TrainRewardSpec(
+                method=spec.method,
+                training=spec.training,
+                engine=spec.resources.engine,
+                processes=spec.resources.processes,
+                dtype=spec.model.dtype,
+                lora=spec.model.lora,
+                template=spec.model.template,
+            )
+            plan.add("train_reward", reward_spec, {"samples": samples, "model": model})
+        case EvaluateJob():
+            samples = _samples(plan, spec.eval_dataset, "/eval_dataset", resolver)
+            answering = _answering(spec.model, resolver)
+            _plan_evaluation(plan, spec.evaluation, samples, answering, None, resolver)
+        case AugmentJob():
+            _plan_augmenting(plan, spec, resolver)
+        case JudgeJob():
+            _plan_judging(plan, spec, resolver)
+    return plan
+
+
+def _plan_augmenting(plan: Plan, spec: AugmentJob, resolver: Resolver) -> None:
+    samples = _samples(plan, spec.dataset, "/dataset", resolver)
+    endpoint = resolver.endpoint(spec.endpoint, "/endpoint")
+    augment_spec = AugmentSpec(
+        mode=spec.mode,
+        place=spec.place,
+        max_new_tokens=spec.max_new_tokens,
+        temperature=spec.temperature,
+        samples=spec.samples,
+        seed=spec.seed,
+    )
+    plan.add("augment", augment_spec, {"samples": samples, "endpoint": endpoint})
+
+
+def _plan_judging(plan: Plan, spec: JudgeJob, resolver: Resolver) -> None:
+    inputs: dict[str, Source] = {"questions": resolver.file(spec.questions, "/questions")}
+    judging = inputs | {"endpoint": resolver.endpoint(spec.judge, "/judge")}
+    named = {"answers": spec.answers, "against": spec.against, "references": spec.references}
+    judging |= {role: resolver.file(name, f"/{role}") for role, name in named.items() if name is not None}
+    if spec.model is not None:
+        inputs["endpoint"] = resolver.endpoint(spec.model.endpoint, "/model/endpoint")
+        answer_spec = AnswerSpec(max_new_tokens=spec.max_new_tokens, seed=spec.seed)
+        answered = plan.add("answer", answer_spec, inputs)
+        judging["answers"] = Made(answered.fingerprint, "answers.jsonl")
+    plan.add("judge", JudgeSpec(max_new_tokens=spec.judge_max_tokens), judging)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answering:
+    """Who answers prompts: the input of ``generate``, and the settings that only a loaded model has."""
+
+    inputs: dict[str, Source]
+    dtype: Dtype = "auto"
+    template: Template = "auto"
+
+
+def _answering(model: ModelSpec | EndpointModel, resolver: Resolver) -> _Answering:
+    if isinstance(model, EndpointModel):
+        return _Answering({"endpoint": resolver.endpoint(model.endpoint, "/model/endpoint")})
+    source = resolver.model(model.base, model.revision, "/model/base")
+    return _Answering({"model": source}, model.dtype, model.template)
+
+
+def _samples(plan: Plan, name: str, pointer: str, resolver: Resolver) -> Made:
+    dataset = resolver.dataset(name, pointer)
+    planned = plan.add("import", dataset.spec, {"upload": dataset.upload})
+    return Made(planned.fingerprint, "samples.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class _Grading:
+    levels: Made
+    scores: Made
+    qdiff: Made
+    rank_by: RankBy
+    reward_model: Source | None
+
+
+def _plan_grading(
+    plan: Plan, deft: DeftSpec, samples: Made, model_spec: ModelSpec, model: Source, resolver: Resolver
+) -> _Grading:
+    grader = deft.grader
+    rank_by = deft.rank_by if grader.ranks else "annotation"
+    inputs: dict[str, Source] = {"samples": samples}
+    for of in grader.models():
+        pointer = f"/deft/grader/{of.field}"
+        inputs[of.input] = resolver.model(of.name, of.revision, pointer) if of.name is not None else model
+    qdiff = None if grader.ranks else _plan_counting(plan, deft, rank_by, samples, model, {})
+    if qdiff and grader.needs_qdiff:
+        inputs["qdiff"] = qdiff
+    score_spec = ScoreSpec(
+        grader=grader.scorer(),
+        responses=grader.responses(rank_by),
+        template=model_spec.template if "model" in inputs else "auto",
+        dtype=model_spec.dtype if "model" in inputs else "auto",
+    )
+    scores = Made(plan.add("score", score_spec, inputs).fingerprint, "scores.parquet")
+    graded = plan.add(
+        "grade",
+        GradeSpec(a=deft.a, c=deft.c, rank_by=rank_by, score=grader.sample_score),
+        {"samples": samples, "scores": scores},
+    )
+    levels = Made(graded.fingerprint, "levels.parquet")
+    if qdiff is None:
+        qdiff = _plan_counting(plan, deft, rank_by, samples, model, {"scores": scores, "levels": levels})
+    return _Grading(levels, scores, qdiff, rank_by, inputs.get("reward_model"))
+
+
+def _plan_counting(
+    plan: Plan, deft: DeftSpec, rank_by: RankBy, samples: Made, tokenizer: Source, graded: dict[str, Source]
+) -> Made:
+    """Q_diff, by scores and levels where they say something of the responses between y_1 and y_l."""
+    thresholds = deft.thresholds if graded else Thresholds()
+    counted = plan.add(
+        "distribution",
+        DistributionSpec(thresholds=thresholds, rank_by=rank_by, percent=deft.counted),
+        {"samples": samples, "tokenizer": tokenizer, **graded},
+    )
+    return Made(counted.fingerprint, "qdiff.safetensors")
+
+
+def _plan_align(plan: Plan, spec: AlignJob, resolver: Resolver) -> None:
+    samples = _samples(plan, spec.dataset, "/dataset", resolver)
+    model = resolver.model(spec.model.base, spec.model.revision, "/model/base")
+    inputs: dict[str, Source] = {"samples": samples, "model": model}
+    levels = spec.deft.levels if spec.deft and len(spec.deft.levels) < len(Level) else ()
+    grading: _Grading | None = None
+    distribution_reward: DistributionRewardSpec | None = None
+    if spec.deft:
+        deft = _deft_for(spec.method, spec.deft)
+        grading = _plan_grading(plan, deft, samples, spec.model, model, resolver)
+        inputs |= {"scores": grading.scores} | ({"levels": grading.levels} if levels else {})
+        if spec.deft.omega != 0:
+            inputs["qdiff"] = grading.qdiff
+            distribution_reward = DistributionRewardSpec(
+                omega=spec.deft.omega, scale=spec.deft.scale, on=spec.deft.on
+            )
+    if type(spec.method).needs_reference:
+        reference_spec = ReferenceSpec(
+            max_length=spec.training.max_length,
+            template=spec.model.template,
+            dtype=spec.model.dtype,
+            levels=levels,
+        )
+        needed = ("samples", "model", "levels")
+        reference = plan.add("reference", reference_spec, {k: v for k, v in inputs.items() if k in needed})
+        inputs["reference"] = Made(reference.fingerprint, "reference.parquet")
+    train_spec = TrainSpec(
+        method=spec.method,
+        training=spec.training,
+        engine=spec.resources.engine,
+        processes=spec.resources.processes,
+        distribution_reward=distribution_reward,
+        levels=levels,
+        rank_by=_trained_rank_by(spec.method, grading),
+        dtype=spec.model.dtype,
+        lora=spec.model.lora,
+        template=spec.model.template,
+    )
+    trained = plan.add("train", train_spec, inputs)
+    if spec.evaluation is None:
+        return
+    if spec.eval_dataset is None:
+        eval_samples = samples
+        plan.warnings.append(
+            "evaluated on the training data, since no eval_dataset was given; the figures flatter the model"
+        )
+    else:
+        eval_samples = _samples(plan, spec.eval_dataset, "/eval_dataset", resolver)
+    made = Made(trained.fingerprint, "model")
+    grader = grading.reward_model if grading else None
+    answering = _Answering({"model": made}, spec.model.dtype, spec.model.template)
+    _plan_evaluation(plan, spec.evaluation, eval_samples, answering, grader, resolver)
+
+
+def _trained_rank_by(method: Method, grading: _Grading | None) -> RankBy:
+    if method.needs_rewards:
+        return "reward"
+    return grading.rank_by if grading else "annotation"
+
+
+def _deft_for(method: Method, deft: DeftSpec) -> DeftSpec:
+    """The grading that a method needs: with rewards of all responses where it looks at rewards.
+
+    Raises:
+        SpecError: the method ranks by reward, and the spec or its grader does not.
+    """
+    if not method.needs_rewards:
+        return deft
+    if not deft.grader.ranks:
+        raise SpecError(
+            f"this form of the method {method.name} needs rewards that rank the responses; those of the "
+            f"grader {deft.grader.name} do not",
+            hint="grade by reward_model, margin or scores, or take a form of the method without rewards",
+            pointer="/deft/grader",
+        )
+    if deft.rank_by == "annotation":
+        raise SpecError(
+            f"this form of the method {method.name} ranks by reward, and deft.rank_by is annotation",
+            hint="set deft.rank_by to auto or reward, or take a form of the method without rewards",
+            pointer="/deft/rank_by",
+        )
+    if not isinstance(deft.grader, RewardModelGrader):
+        return deft
+    return deft.model_copy(update={"grader": deft.grader.model_copy(update={"scope": "all"})})
+
+
+def _plan_evaluation(
+    plan: Plan,
+    evaluation: EvaluationSpec,
+    samples: Made,
+    answering: _Answering,
+    grader_model: Source | None,
+    resolver: Resolver,
+) -> None:
+    evaluators: list[Evaluator] = []
+    inputs: dict[str, Source] = {}
+    warnings = list(plan.warnings)
+    if evaluation.reward_model is not None:
+        reward_model = resolver.model(
+            evaluation.reward_model, evaluation.revision, "/evaluation/reward_model"
+        )
+        inputs["reward_model"] = reward_model
+        evaluators.append(Reward())
+        if grader_model is not None and reward_model.identity == grader_model.identity:
+            warnings.append(
+                "the reward model that graded the data also evaluates the result (r_eval is r_train); "
+                "the reward figures flatter the model: name another evaluation.reward_model"
+            )
+    if evaluation.bleu:
+        evaluators.append(Bleu())
+    if not evaluators:
+        raise SpecError(
+            "evaluation names no figure to compute",
+            hint="set evaluation.bleu to true, name evaluation.reward_model, or set evaluation to null",
+            pointer="/evaluation",
+        )
+    evaluators.append(Length())
+    generate_spec = GenerateSpec(
+        max_new_tokens=evaluation.max_new_tokens,
+        max_prompt_length=evaluation.max_prompt_length,
+        samples=evaluation.samples,
+        seed=evaluation.seed,
+        batch_size=evaluation.batch_size,
+        dtype=answering.dtype,
+        template=answering.template,
+    )
+    generated = plan.add("generate", generate_spec, {"samples": samples, **answering.inputs})
+    inputs["generations"] = Made(generated.fingerprint, "generations.jsonl")
+    plan.warnings[:] = warnings
+    plan.add("evaluate", EvaluateSpec(evaluators=tuple(evaluators), warnings=tuple(warnings)), inputs)
