@@ -323,15 +323,35 @@ def test_rewards_that_do_not_rank_cannot_be_asked_to() -> None:
 
 
 def test_processes_change_the_fingerprint_of_training_alone() -> None:
-    plans = [
-        plan_job(AlignJob.model_validate({**ALIGN, "resources": {"processes": n}}), FakeResolver())
-        for n in (1, 2)
-    ]
-    alone, both = ({planned.stage: planned for planned in plan.stages} for plan in plans)
+    alone, both = (_plan(resources={"processes": processes}) for processes in (1, 2))
+    fingerprints, of_both = _by_stage(alone), _by_stage(both)
     for name in ("score", "grade", "distribution", "reference"):
-        assert both[name].fingerprint == alone[name].fingerprint
-    assert both["train"].fingerprint != alone["train"].fingerprint
-    assert both["train"].spec["engine"] == "ddp"
-    assert {name: both[name].spec["processes"] for name in ("score", "reference", "generate")} == {
-        "score": 2, "reference": 2, "generate": 2,
-    }  # fmt: skip
+        assert of_both[name] == fingerprints[name]
+    assert of_both["train"] != fingerprints["train"]
+    specs = {planned.stage: planned.spec for planned in both.stages}
+    assert specs["train"]["engine"] == "ddp"
+    assert all(specs[name]["processes"] == 2 for name in ("score", "reference", "generate"))
+
+
+def test_ways_of_saying_the_same_resources_are_one_recipe() -> None:
+    fingerprints = [
+        _by_stage(_plan(resources={"processes": 2, **said}))["train"]
+        for said in (
+            {"deepspeed": {}},
+            {"launcher": "deepspeed"},
+            {"launcher": "deepspeed", "deepspeed": {"zero_stage": 2}},
+        )
+    ]
+    assert fingerprints[0] == fingerprints[1] == fingerprints[2]
+
+
+@pytest.mark.parametrize(
+    ("resources", "remedy"),
+    [
+        ({"processes": 2, "launcher": "single"}, "processes to 1"),
+        ({"launcher": "fsdp", "deepspeed": {"zero_stage": 3}}, "deepspeed to null"),
+    ],
+)
+def test_resources_that_contradict_themselves_are_refused(resources: dict[str, Any], remedy: str) -> None:
+    with pytest.raises(ValueError, match=remedy):
+        _plan(resources=resources)
