@@ -12,8 +12,10 @@ TORCH := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 demo: $(VENV)/.engine $(if $(filter smollm2,$(MODEL)),$(VENV)/.smollm2)
 	$(BIN)/deft demo $(if $(DATA),--data "$(DATA)") $(if $(MODEL),--model "$(MODEL)") $(if $(KEEP),--keep)
 
+# Two processes, for two cores: the tests on the whole service are nearly half of the time, and one unit.
+test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-all: $(VENV)/.dev $(VENV)/.smollm2 $(VENV)/.deepspeed
 	$(BIN)/python -m pytest -m "not gpu"

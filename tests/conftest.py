@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -27,6 +28,15 @@ hypothesis_settings.load_profile("deft")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """`pytest -n` divides the tests as units_of_work.py says."""
+    from tests.units_of_work import ByServers
+
+    config.option.loadscopereorder = False
+    return ByServers(config, log)
 
 
 @contextmanager
@@ -62,6 +72,9 @@ def server_url() -> Iterator[str]:
     from app.embedded.postgres import EmbeddedPostgres
 
     with server_folder() as folder, EmbeddedPostgres(folder / "postgres") as server:
+        with _admin(server.url).connect() as connection:  # its data need not survive: a fifth of the time
+            connection.execute(sa.text("ALTER SYSTEM SET fsync = off"))
+            connection.execute(sa.text("SELECT pg_reload_conf()"))
         yield server.url
 
 

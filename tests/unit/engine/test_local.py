@@ -17,6 +17,8 @@ from deft_engine.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED, Stage
 from deft_engine.spec_file import read_job
 from deft_engine.stages import ImportSpec
 
+pytestmark = pytest.mark.timeout(900)  # a fixture waits for all stages of its job
+
 GRADE = "kind: grade\ndataset: {data}\nmodel: {{base: tiny}}\ndeft: {{a: 20, grader: {{name: scores}}}}\n"
 ALIGN = """
 kind: align
