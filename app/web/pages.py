@@ -1,4 +1,4 @@
-"""Pages for researchers: login, overview, job, experiment and dataset; their scripts use the public API."""
+"""Pages for researchers: login, the overview, a job, an experiment, a dataset. Scripts use the public API."""
 
 from __future__ import annotations
 

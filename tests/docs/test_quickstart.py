@@ -16,6 +16,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from app.main import create_app
+from deft_engine.experiments.arms import jobs_of
+from deft_engine.experiments.spec import ExperimentSpec
 from deft_engine.specs import job_spec_adapter
 from tests.conftest import ROOT
 from tests.whole_service import WholeService
@@ -76,6 +78,8 @@ def test_the_call_exists_and_its_body_is_valid(request_: Request) -> None:
     assert errors == []
     if request_.path == "/jobs":
         job_spec_adapter.validate_python(request_.body)
+    if request_.path == "/experiments":
+        assert len(jobs_of(ExperimentSpec.model_validate(request_.body))) == 4
 
 
 @pytest.mark.slow

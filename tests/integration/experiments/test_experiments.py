@@ -147,3 +147,18 @@ def test_who_may_what(api: Api) -> None:
     assert api.http.get(address).status_code == 401
     assert api.get("/experiments/exp_unknown").status_code == 404
     assert api.post("/experiments/exp_unknown/cancel").status_code == 404
+
+
+def test_the_page_is_for_readers_and_holds_no_data(api: Api) -> None:
+    made = create(api, api.dataset()["id"], name="<b>table</b>")
+    address = f"/experiments/{made['id']}/view"
+    refused = api.http.get(address, follow_redirects=False)
+    assert (refused.status_code, refused.headers["location"]) == (303, f"/login?next={address}")
+    own = {"Sec-Fetch-Site": "same-origin"}
+    key = api.viewer["Authorization"].removeprefix("Bearer ")
+    api.http.post("/login", data={"key": key}, headers=own, follow_redirects=False)
+    page = api.http.get(address)
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert "&lt;b&gt;table&lt;/b&gt;" in page.text
+    assert "DEFT-DPO" not in page.text
+    assert api.http.get("/experiments/exp_unknown/view").status_code == 404
