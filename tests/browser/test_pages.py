@@ -322,3 +322,39 @@ def pages(dataset: Dataset, job: Job) -> dict[str, str]:
         f"/jobs/{job.id}/dashboard": "#generation-list dl",
         f"/datasets/{dataset.id}/view": "#samples dl",
     }
+
+
+@pytest.mark.slow
+def test_an_experiment_is_watched_and_read(
+    whole_service: WholeService, log_in: Callable[..., tuple[Watched, Page]], dataset: Dataset
+) -> None:
+    spec = job_spec(dataset.id)
+    base = {name: spec[name] for name in ("model", "deft", "evaluation")}
+    arms = [{"name": f"DPO {ATTACK}", "preset": "dpo"}, {"name": "DEFT-DPO", "preset": "deft-dpo"}]
+    sent = whole_service.client.experiments.create(
+        {
+            "name": ATTACK,
+            "dataset": dataset.id,
+            "eval_dataset": dataset.id,
+            "base": {**base, "training": {"max_steps": 4, "max_length": 128}},
+            "arms": arms,
+            "seeds": [1],
+            "baseline": arms[0]["name"],
+        }
+    )
+    watched, page = log_in(f"/experiments/{sent.id}/view", viewport={"width": 390, "height": 800})
+    expect(page.locator("#arm-rows tr")).to_have_count(2)
+    expect(page.locator("#status")).to_have_text("succeeded", timeout=JOB_SECONDS * MILLISECONDS)
+    expect(page.locator("#results-table tbody tr")).to_have_count(2)
+    expect(page.locator("#difference-table")).to_contain_text(f"to {arms[0]['name']}")
+    expect(page.locator("#charts .chart")).not_to_have_count(0)
+    expect(page.locator("#pairs .pair")).to_have_count(5)
+    page.get_by_role("button", name="More prompts").click()
+    expect(page.locator("#pairs .pair")).to_have_count(EVALUATED)
+    expect(page.locator("#cancel")).to_be_hidden()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert_quiet(watched, whole_service, charts=page.locator("#charts .chart").count())
+    page.goto(whole_service.url + "/")
+    expect(page.locator("#experiment-rows")).to_contain_text(ATTACK)
+    page.goto(f"{whole_service.url}/experiments/{sent.id}/report.html")
+    expect(page.get_by_role("heading", name="Results", exact=True)).to_be_visible()
