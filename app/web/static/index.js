@@ -18,7 +18,7 @@ const datasets = pager(() => "/datasets", $("dataset-rows"), $("more-datasets"),
   element("td", { class: "id" }, element("code", {}, dataset.id)),
 ), "No dataset yet.");
 
-const experiments = pager(() => "/experiments", $("experiment-rows"), $("more-experiments"), (experiment) => element("tr", {},
+const experiments = pager(() => "/experiments?limit=5", $("experiment-rows"), $("more-experiments"), (experiment) => element("tr", {},
   element("td", { class: "text" }, element("a", { href: `/experiments/${experiment.id}/view` }, experiment.name)),
   element("td", {}, status(experiment.status)),
   element("td", { class: "number" }, number(experiment.arms.length)),
