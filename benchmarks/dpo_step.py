@@ -134,7 +134,8 @@ def theirs(
         train_dataset=Dataset.from_list([ROW]),
         processing_class=load_tokenizer("builtin:tiny"),
     )
-    if s.checkpointing:  # as Trainer.train does
+    policy = trainer.accelerator.prepare_model(policy)  # as Trainer.train does: bfloat16 is switched on here
+    if s.checkpointing:
         policy.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
     inputs = trainer.data_collator(
         [

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from app.main import create_app
 from deft_client import AsyncDeftClient, DeftClient
-from deft_client.cli import app
+from deft_client.cli import app, output
 from deft_client.errors import WaitTimeout
 from tests.unit.client.scripted import Script, answer
 
@@ -77,13 +77,16 @@ def test_an_experiment_is_sent_with_its_own_key(script: Script, ask: Callable[..
     assert headers["Idempotency-Key"]
 
 
-def test_a_file_is_sent_and_the_table_is_shown(script: Script, tmp_path: Path) -> None:
+def test_a_file_is_sent_and_the_table_is_shown(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output.console, "width", 140)
     script.answers = [answer(201, EXPERIMENT), answer(200, TABLE), answer(200, {"data": [EXPERIMENT]})]
     (tmp_path / "e.yaml").write_text("preset: paper-table-3")
     run = CliRunner().invoke
     assert run(app, ["--url", script.url, "experiments", "create", str(tmp_path / "e.yaml")]).exit_code == 0
     assert json.loads(script.requests[0][3]) == {"preset": "paper-table-3"}
-    shown = run(app, ["--url", script.url, "experiments", "results", "exp_1"], env={"COLUMNS": "140"}).output
+    shown = run(app, ["--url", script.url, "experiments", "results", "exp_1"]).output
     assert "60.00 to 62.50" in shown
     assert "0.012" in shown
     assert "exp_1" in run(app, ["--url", script.url, "experiments", "list"]).output

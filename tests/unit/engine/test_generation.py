@@ -229,12 +229,13 @@ def test_a_stopped_stage_goes_on_with_the_same_text(folder: Path) -> None:
 def test_samples_come_and_go_window_by_window(folder: Path) -> None:
     read: list[str] = []
 
-    def samples() -> Iterator[Sample]:
-        for sample in _samples(8):
-            read.append(sample.id)
-            yield sample
+    class Noted(list[Sample]):
+        def __iter__(self) -> Iterator[Sample]:
+            for sample in super().__iter__():
+                read.append(sample.id)
+                yield sample
 
     decoder = Decoder.load("builtin:tiny", SPEC)
-    answered = answer_samples(decoder, samples(), 8, _context(folder, SPEC, StopRequest()))
+    answered = answer_samples(decoder, Noted(_samples(8)), _context(folder, SPEC, StopRequest()))
     assert next(answered)[0].id == "s0"
     assert len(read) == 3
