@@ -36,6 +36,7 @@ def environment(server_url: str, redis_url: str, tmp_path: Path) -> Iterator[dic
         "DEFT_MODEL_ROOTS": "/models",
         "DEFT_PUBLIC_URL": "",
         "DEFT_LOG_JSON": "true",
+        "DEFT_ENDPOINT_HOSTS": "",
     }
     assert set(own) == set(SERVICES["api"]["environment"])
     yield {**os.environ, **own, "HOSTNAME": socket.gethostname()}
