@@ -7,7 +7,7 @@ layout as the keyword ``packed_layout``, which the models hand down to their att
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,14 +46,19 @@ class PackedLayout:
 
 
 @contextmanager
-def packed_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Within it, ``model`` attends by ``packed_layout``; generation and plain forwards are for outside."""
+def attending_by(model: PreTrainedModel, implementation: str) -> Iterator[None]:
+    """Within it, ``model`` attends by a function of transformers' ``AttentionInterface``."""
     before = model.config._attn_implementation
-    model.config._attn_implementation = IMPLEMENTATION
+    model.config._attn_implementation = implementation
     try:
         yield
     finally:
         model.config._attn_implementation = before
+
+
+def packed_attention(model: PreTrainedModel) -> AbstractContextManager[None]:
+    """Within it, ``model`` attends by ``packed_layout``; generation and plain forwards are for outside."""
+    return attending_by(model, IMPLEMENTATION)
 
 
 def attends_packed(model: PreTrainedModel) -> bool:

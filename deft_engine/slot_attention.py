@@ -6,8 +6,7 @@ values itself, so a model is called without a cache of its own, and no sequence 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
-from deft_engine.packed_attention import CannotPack
+from deft_engine.packed_attention import CannotPack, attending_by
 
 IMPLEMENTATION = "deft_slots"
 
@@ -68,15 +67,9 @@ class DecodingStep:
         return DecodingStep(cache, where, seen.masked_fill_(unseen, -torch.inf), prompts)
 
 
-@contextmanager
-def slot_attention(model: PreTrainedModel) -> Iterator[None]:
+def slot_attention(model: PreTrainedModel) -> AbstractContextManager[None]:
     """Within it, ``model`` attends by ``decoding_step``."""
-    before = model.config._attn_implementation
-    model.config._attn_implementation = IMPLEMENTATION
-    try:
-        yield
-    finally:
-        model.config._attn_implementation = before
+    return attending_by(model, IMPLEMENTATION)
 
 
 def slot_attention_forward(

@@ -35,6 +35,20 @@ class StopAfter(StopRequest):
         return self._left < 0
 
 
+class StopAtCheck(StopRequest):
+    """Stops at the check after so many, as if the signal had come in between."""
+
+    def __init__(self, checks: int) -> None:
+        super().__init__()
+        self.left = checks
+
+    def check(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            self.set()
+        super().check()
+
+
 def make_samples(count: int, responses: int = 2) -> list[Sample]:
     """Seeded samples; a better response says "please" more often."""
     chance = random.Random(7)

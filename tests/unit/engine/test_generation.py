@@ -19,6 +19,7 @@ from deft_engine.run import StageContext, StopRequest
 from deft_engine.stages import GenerateSpec
 from deft_engine.tokenizer import load_tokenizer
 from deft_engine.types import Message, Response, Sample
+from tests.unit.engine.stage_folders import StopAtCheck
 
 WORDS = ["how", "do", "I", "bake", "a", "good", "loaf", "in", "a", "small", "oven", "when", "it", "rains"]
 SPEC = GenerateSpec(
@@ -197,33 +198,19 @@ def test_the_stage_writes_answers_in_the_order_of_the_samples(folder: Path) -> N
     assert all(e["values"]["generate/tokens_per_second"] > 0 for e in events if e["type"] == "metrics")
 
 
-class _StopAfter(StopRequest):
-    """Raises at a later question, as if the signal had come in between."""
-
-    def __init__(self, checks: int) -> None:
-        super().__init__()
-        self._left = checks
-
-    def check(self) -> None:
-        self._left -= 1
-        if self._left < 0:
-            self.set()
-        super().check()
-
-
 def test_a_stopped_stage_goes_on_with_the_same_text(folder: Path) -> None:
     expected = run(_context(folder, SPEC, StopRequest()))
     whole = (folder / "out" / "generations.jsonl").read_bytes()
     shutil.rmtree(folder / "work")
     with pytest.raises(Interrupted):
-        run(_context(folder, SPEC, _StopAfter(20)))  # a window of 3 takes 12 steps
+        run(_context(folder, SPEC, StopAtCheck(20)))  # a window of 3 takes 12 steps
     assert [path.name for path in (folder / "work").iterdir()] == ["answers-000000.json"]
     (folder / "work" / "answers-000001.partial").write_text('["killed while')
-    steps = _StopAfter(1_000)
+    steps = StopAtCheck(1_000)
     result = run(_context(folder, SPEC, steps))
     assert (folder / "out" / "generations.jsonl").read_bytes() == whole
     assert {**result, "seconds": 0} == {**expected, "seconds": 0}
-    assert steps._left >= 1_000 - 2 * 12
+    assert steps.left >= 1_000 - 2 * 12
 
 
 def test_samples_come_and_go_window_by_window(folder: Path) -> None:

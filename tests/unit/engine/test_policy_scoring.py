@@ -22,7 +22,8 @@ from deft_engine.specs import Thresholds
 from deft_engine.stages import DistributionSpec, ScoreSpec
 from deft_engine.tokenizer import load_tokenizer
 from tests.unit.engine.plain import plain_logps
-from tests.unit.engine.test_reference import NEVER, SAMPLES, TINY, StopAfter
+from tests.unit.engine.stage_folders import StopAtCheck
+from tests.unit.engine.test_reference import NEVER, SAMPLES, TINY
 
 BETA = 0.3
 Score = Callable[..., dict[str, list[float | None]]]
@@ -125,7 +126,7 @@ def test_interrupted_scoring_ends_with_the_same_values(name: str, score: Score, 
     expected = score(grader, "undisturbed", **inputs)
     for checks in (0, 1, 2):
         with pytest.raises(Interrupted):
-            score(grader, "disturbed", StopAfter(checks), **inputs)
+            score(grader, "disturbed", StopAtCheck(checks), **inputs)
     assert score(grader, "disturbed", **inputs) == expected
 
 

@@ -22,6 +22,7 @@ from deft_engine.stages import ReferenceSpec
 from deft_engine.tokenizer import load_tokenizer
 from deft_engine.types import Level, Message, Response, Sample
 from tests.unit.engine.plain import plain_logps, plain_rewards
+from tests.unit.engine.stage_folders import StopAtCheck
 
 TINY = "builtin:tiny"
 WORDS = ("please", "help", "me", "with", "a garden", "and", "the stove", "naïve 🙂", "<eos>")
@@ -46,20 +47,6 @@ def make_samples(count: int) -> list[Sample]:
 SAMPLES = make_samples(11)
 BATCH_TOKENS = 80
 NEVER = StopRequest()
-
-
-class StopAfter(StopRequest):
-    """Asks to stop at the nth check."""
-
-    def __init__(self, checks: int) -> None:
-        super().__init__()
-        self._left = checks
-
-    def check(self) -> None:
-        self._left -= 1
-        if self._left < 0:
-            self.set()
-        super().check()
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +107,7 @@ def test_an_interrupted_reference_ends_with_the_same_bytes(tmp_path: Path, event
     undisturbed = context(tmp_path, events, "undisturbed")
     run(undisturbed)
     with pytest.raises(Interrupted):
-        run(context(tmp_path, events, "disturbed", stop=StopAfter(3)))
+        run(context(tmp_path, events, "disturbed", stop=StopAtCheck(3)))
     done = sorted((tmp_path / "disturbed" / "work").glob("reference-*.json"))
     assert done
     stamps = [path.stat().st_mtime_ns for path in done]
@@ -181,7 +168,7 @@ def test_interrupted_scoring_ends_with_the_same_values(
     expected = score("undisturbed", StopRequest())
     for checks in (0, 1, 2, 1):
         with pytest.raises(Interrupted):
-            score("disturbed", StopAfter(checks))
+            score("disturbed", StopAtCheck(checks))
     assert score("disturbed", StopRequest()) == expected
 
 
