@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from deft_client import calls
 from deft_client.calls import JobRequest
-from deft_client.errors import WaitTimeout
 from deft_client.models import Experiment, Page
+from deft_client.waiting import Watch, async_wait_until
 
 if TYPE_CHECKING:
     from deft_client.aio import AsyncDeftClient
@@ -55,15 +53,10 @@ class Experiments:
         Raises:
             WaitTimeout: it was still under way after ``timeout`` seconds.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            experiment = await self.retrieve(experiment_id)
-            if on_progress is not None:
-                on_progress(experiment)
-            if experiment.ended:
-                return experiment
-            if deadline is not None and time.monotonic() > deadline:
-                raise WaitTimeout(
-                    f"experiment {experiment_id} is still {experiment.status} after {timeout:g} s"
-                )
-            await asyncio.sleep(poll)
+        return await async_wait_until(
+            lambda experiment: experiment.ended,
+            lambda: self.retrieve(experiment_id),
+            Watch(f"experiment {experiment_id}", timeout),
+            poll,
+            on_progress,
+        )

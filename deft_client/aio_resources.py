@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING
 from deft_client import _protocol as protocol
 from deft_client import calls
 from deft_client.calls import JobRequest
-from deft_client.errors import JobFailed, NotFound, WaitTimeout
+from deft_client.errors import JobFailed, NotFound
 from deft_client.models import (
     Artifact,
     Dataset,
@@ -24,6 +22,7 @@ from deft_client.models import (
     Sample,
     Series,
 )
+from deft_client.waiting import Watch, async_wait_until
 
 if TYPE_CHECKING:
     from deft_client.aio import AsyncDeftClient
@@ -54,14 +53,12 @@ class Datasets:
 
     async def wait(self, dataset_id: str, *, timeout: float | None = None, poll: float = 0.5) -> Dataset:
         """Until the dataset is ready or invalid."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            dataset = await self.retrieve(dataset_id)
-            if dataset.status != "processing":
-                return dataset
-            if deadline is not None and time.monotonic() > deadline:
-                raise WaitTimeout(f"dataset {dataset_id} is still processing after {timeout:g} s")
-            await asyncio.sleep(poll)
+        return await async_wait_until(
+            lambda dataset: dataset.status != "processing",
+            lambda: self.retrieve(dataset_id),
+            Watch(f"dataset {dataset_id}", timeout),
+            poll,
+        )
 
     async def retrieve(self, dataset_id: str) -> Dataset:
         """One dataset."""
@@ -151,18 +148,16 @@ class Jobs:
             JobFailed: it failed or was cancelled.
             WaitTimeout: it was still under way after ``timeout`` seconds.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            job = await self.retrieve(job_id)
-            if on_progress is not None:
-                on_progress(job)
-            if job.status == "succeeded":
-                return job
-            if job.ended:
-                raise JobFailed(job)
-            if deadline is not None and time.monotonic() > deadline:
-                raise WaitTimeout(f"job {job_id} is {job.status} after {timeout:g} s")
-            await asyncio.sleep(poll)
+        job = await async_wait_until(
+            lambda job: job.ended,
+            lambda: self.retrieve(job_id),
+            Watch(f"job {job_id}", timeout),
+            poll,
+            on_progress,
+        )
+        if job.status != "succeeded":
+            raise JobFailed(job)
+        return job
 
     def events(self, job_id: str, *, after: int = 0) -> AsyncIterator[Event]:
         """Events as they happen, until the job ends."""

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from app.api.artifacts import REPORT_POLICY
 from app.api.dependencies import Viewer, problems
-from app.api.experiments import ExperimentId
+from app.api.lookup import ExperimentId
 from app.api.schemas import Answer
 from app.db.models import JobStatus
 from app.errors import not_found

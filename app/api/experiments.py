@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from app.api.dependencies import After, Limit, Researcher, Transaction, Viewer, problems
 from app.api.job_views import current_stage
+from app.api.lookup import ExperimentId, experiment_or_404
 from app.api.pages import newest_first
 from app.api.schemas import Answer, Page
 from app.db.models import Experiment, JobStatus
 from app.db.transitions import IllegalMove
-from app.errors import FieldError, Problem, invalid_request, not_found
-from app.experiments.creation import WITH_JOBS, cancel_experiment, create_experiment, find_experiment
+from app.errors import FieldError, Problem, invalid_request
+from app.experiments.creation import WITH_JOBS, cancel_experiment, create_experiment
 from app.experiments.status import Cost, cost_of, experiment_status
 from app.idempotency import Idempotent, created
 from deft_engine.experiments.arms import InvalidExperiment
 from deft_engine.experiments.spec import ExperimentSpec
 
 router = APIRouter(prefix="/experiments", tags=["experiments"])
-
-ExperimentId = Annotated[
-    str, Path(pattern=r"^[^\x00]+$", max_length=100, examples=["exp_7k2m9x4p0q8r1s6t3v5w"])
-]
 
 
 class ArmJobView(Answer):
@@ -125,18 +122,6 @@ def cancel(experiment_id: ExperimentId, session: Transaction, caller: Researcher
         ) from error
     session.flush()
     return _shown(session, experiment_id)
-
-
-def experiment_or_404(session: Session, experiment_id: str) -> Experiment:
-    """The experiment with this id, its jobs and their stages loaded.
-
-    Raises:
-        Problem: 404.
-    """
-    found = find_experiment(session, experiment_id)
-    if found is None:
-        raise not_found("experiment", experiment_id)
-    return found
 
 
 def view_experiment(experiment: Experiment) -> ExperimentView:

@@ -7,12 +7,17 @@ from typing import Annotated
 from fastapi import Path
 from sqlalchemy.orm import Session
 
-from app.db.models import Dataset, Job
+from app.db.models import Dataset, Experiment, Job
 from app.db.queries import find_dataset, find_job
 from app.errors import not_found
+from app.experiments.creation import find_experiment
 
 DatasetId = Annotated[str, Path(examples=["ds_7k2m9x4p0q8r1s6t3v5w"])]
 JobId = Annotated[str, Path(examples=["job_7k2m9x4p0q8r1s6t3v5w"])]
+
+ExperimentId = Annotated[
+    str, Path(pattern=r"^[^\x00]+$", max_length=100, examples=["exp_7k2m9x4p0q8r1s6t3v5w"])
+]
 
 
 def dataset_or_404(session: Session, dataset_id: str) -> Dataset:
@@ -36,4 +41,16 @@ def job_or_404(session: Session, job_id: str) -> Job:
     found = find_job(session, job_id)
     if found is None:
         raise not_found("job", job_id)
+    return found
+
+
+def experiment_or_404(session: Session, experiment_id: str) -> Experiment:
+    """The experiment with this id, its jobs and their stages loaded.
+
+    Raises:
+        Problem: 404.
+    """
+    found = find_experiment(session, experiment_id)
+    if found is None:
+        raise not_found("experiment", experiment_id)
     return found

@@ -6,18 +6,17 @@ how often the answer that stood first won, is told beside it.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from deft_engine.canonical import canonical_json
 from deft_engine.endpoints.client import ChatClient
 from deft_engine.endpoints.spec import EndpointSpec
 from deft_engine.mt_bench.cases import Case, answers_to, read_cases
 from deft_engine.mt_bench.files import Answers, read_answers, written_id
 from deft_engine.mt_bench.grading import PROMPT_VERSION, comparison_request, read_preference
+from deft_engine.mt_bench.output import write_judgments
 from deft_engine.run import StageContext
 from deft_engine.stages import JudgeSpec
 
@@ -70,11 +69,8 @@ def compare(context: StageContext[JudgeSpec]) -> dict[str, Any]:
     pairs = zip(texts[::2], texts[1::2], strict=True)
     compared = [_Compared(*each) for each in zip(cases, rivals, pairs, strict=True)]
     judge = EndpointSpec.from_uri(context.inputs["endpoint"]).model
-    with (context.out / "judgments.jsonl").open("w", encoding="utf-8", newline="\n") as file:
-        for one in compared:
-            file.write(json.dumps(_row(one, judge), ensure_ascii=False) + "\n")
     results = _summary(compared, judge)
-    (context.out / "mt_bench.json").write_bytes(canonical_json(results))
+    write_judgments(context, (_row(one, judge) for one in compared), results)
     return {**results, "endpoint": usage}
 
 

@@ -5,13 +5,11 @@ With the input ``against`` it compares them with another model's instead.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deft_engine.canonical import canonical_json
 from deft_engine.endpoints.client import ChatClient
 from deft_engine.endpoints.spec import EndpointSpec
 from deft_engine.mt_bench.cases import Case, read_cases
@@ -23,6 +21,7 @@ from deft_engine.mt_bench.grading import (
     names_a_rating,
     read_rating,
 )
+from deft_engine.mt_bench.output import write_judgments
 from deft_engine.run import StageContext
 from deft_engine.stages import JudgeSpec
 
@@ -60,11 +59,8 @@ def run(context: StageContext[JudgeSpec]) -> dict[str, Any]:
         for case, answer in zip(cases, found, strict=True)
     ]
     judge = EndpointSpec.from_uri(context.inputs["endpoint"]).model
-    with (context.out / "judgments.jsonl").open("w", encoding="utf-8", newline="\n") as file:
-        for one in judged:
-            file.write(json.dumps(_row(one, judge), ensure_ascii=False) + "\n")
     results = summarise(judged, judge)
-    (context.out / "mt_bench.json").write_bytes(canonical_json(results))
+    write_judgments(context, (_row(one, judge) for one in judged), results)
     return {**results, "endpoint": usage}
 
 
