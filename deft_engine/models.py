@@ -23,6 +23,7 @@ import deft_engine.oasst_reward  # noqa: F401  # teaches transformers that layou
 from deft_engine.builtin.tiny import tiny_policy
 from deft_engine.errors import ModelError
 from deft_engine.gguf_cache import forget_quantization, unpacked
+from deft_engine.matrix_products import use_fastest
 from deft_engine.model_source import (
     CARD,
     OASST_REWARD_MODEL,
@@ -91,6 +92,7 @@ def load_policy(uri: str, dtype: DtypeName) -> PreTrainedModel:
         ModelError: it is not there, is incomplete or of another kind, or would need remote code.
     """
     source = locate(uri)
+    use_fastest()
     if source.builtin:
         return tiny_policy(resolve_dtype(dtype)).eval()
     return _load(AutoModelForCausalLM, unpacked(source), "policy", dtype)
@@ -108,6 +110,7 @@ def load_reward_model(uri: str, dtype: DtypeName) -> PreTrainedModel:
             f"{uri} is a language model, not a reward model",
             hint="train a reward model from it with a job of kind reward_model",
         )
+    use_fastest()
     model = _load(AutoModelForSequenceClassification, source, "reward_model", dtype)
     if model.config.num_labels != 1:
         raise ModelError(
