@@ -1,21 +1,25 @@
-"""Dealing pairs to raters and taking their votes. Every function runs in the caller's transaction.
+"""Dealing pairs to raters. Every function runs in the caller's transaction.
 
-A rater's row is locked first, so that two tabs see one order of events: both get the same open pair, and only
-the first of two different choices counts.
+A rater's row is locked first, so that two tabs see one order of events: both get the same open pairs. A pair
+is open until the rater votes on it or skips it (``answers.py``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
-from app.db.models import Annotator, Assignment, Choice, Study, StudyItem, Vote
+from app.db.models import Annotator, Assignment, Skip, Study, StudyItem, Vote
 from app.ids import new_id
 from app.studies.blinding import a_stands_left, draw
+
+OPEN_AT_MOST = 5
+"""Open pairs of a rater who reads ahead: enough for a few without the network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +43,8 @@ class NoSuchAssignment(Exception):
     """The rater was dealt no such assignment."""
 
 
-class VoteStands(Exception):
-    """The pair has another vote already."""
-
-
-class NotVoted(Exception):
-    """There is no vote to undo."""
+class TooManyOpen(Exception):
+    """The rater holds as many open pairs as anybody may."""
 
 
 def items_of(annotator: Annotator, study: Study) -> list[ColumnElement[bool]]:
@@ -69,71 +69,41 @@ def items_of(annotator: Annotator, study: Study) -> list[ColumnElement[bool]]:
     return theirs
 
 
-def next_pair(session: Session, annotator_id: str, lease: timedelta) -> Pair | None:
-    """The rater's open pair, else a new one; None when all pairs are rated.
+def next_pair(session: Session, annotator_id: str, lease: timedelta, after: str | None = None) -> Pair | None:
+    """The rater's first open pair, else a new one; None when all pairs are rated.
 
-    A pair stays with its rater: an expired lease is renewed when they come back, and no pair is dealt twice.
+    ``after``: an assignment of theirs; the pair is then the one that comes after it, whether or not it is
+    answered yet, so that a page can hold the pairs to come. A pair stays with its rater: asking renews the
+    leases of all their open pairs, and no pair is dealt twice.
 
     Raises:
+        NoSuchAssignment: ``after`` is not the rater's.
+        TooManyOpen: ``after`` is the last pair, and ``OPEN_AT_MOST`` wait for an answer.
         StudyClosed: the study was unblinded.
     """
-    annotator, study = _lock(session, annotator_id)
-    opened = session.scalars(
-        select(Assignment)
-        .where(Assignment.annotator_id == annotator.id, ~_voted())
-        .order_by(Assignment.created_at, Assignment.id)
-        .limit(1)
-    ).one_or_none()
-    assignment = opened or _deal(session, annotator, study)
+    annotator, study = lock_rater(session, annotator_id)
+    opened = _open(session, annotator.id)
+    following = opened
+    if after is not None:
+        held = own_assignment(session, annotator_id, after)
+        following = [one for one in opened if (one.created_at, one.id) > (held.created_at, held.id)]
+        if not following and len(opened) >= OPEN_AT_MOST:
+            raise TooManyOpen
+    assignment = following[0] if following else _deal(session, annotator, study)
     if assignment is None:
         return None
-    assignment.lease_until = func.now() + lease
+    for one in {*opened, assignment}:
+        one.lease_until = func.now() + lease
     session.flush()
-    return _pair(session, assignment, annotator, study)
+    return pair_of(session, assignment, annotator, study)
 
 
-def vote(
-    session: Session, annotator_id: str, assignment_id: str, choice: Choice, comment: str | None
-) -> None:
-    """Keep a rater's choice; the same vote again changes nothing. After the lease it is kept and marked.
+def lock_rater(session: Session, annotator_id: str) -> tuple[Annotator, Study]:
+    """Lock the rater against their other tabs, and the study (shared) against being closed meanwhile.
 
     Raises:
-        NoSuchAssignment: the rater was not dealt it.
-        VoteStands: another choice or comment stands.
-        StudyClosed: the study was unblinded.
+        StudyClosed: it was unblinded.
     """
-    _lock(session, annotator_id)
-    assignment = _own(session, annotator_id, assignment_id)
-    standing = _standing_vote(session, assignment.id)
-    if standing is not None:
-        if (standing.choice, standing.comment) != (choice, comment):
-            raise VoteStands
-        return
-    late = session.scalar(select(func.now() > assignment.lease_until))
-    session.add(Vote(assignment_id=assignment.id, choice=choice, comment=comment, late=bool(late)))
-
-
-def undo(session: Session, annotator_id: str, assignment_id: str, lease: timedelta) -> Pair:
-    """Take a vote back; the vote stays in the table, marked, and the pair is open again.
-
-    Raises:
-        NoSuchAssignment: the rater was not dealt it.
-        NotVoted: no vote stands.
-        StudyClosed: the study was unblinded.
-    """
-    annotator, study = _lock(session, annotator_id)
-    assignment = _own(session, annotator_id, assignment_id)
-    standing = _standing_vote(session, assignment.id)
-    if standing is None:
-        raise NotVoted
-    session.execute(update(Vote).where(Vote.id == standing.id).values(undone_at=func.now()))
-    assignment.lease_until = func.now() + lease
-    session.flush()
-    return _pair(session, assignment, annotator, study)
-
-
-def _lock(session: Session, annotator_id: str) -> tuple[Annotator, Study]:
-    """Lock the rater against their other tabs, and the study (shared) against being closed meanwhile."""
     annotator = session.scalars(select(Annotator).where(Annotator.id == annotator_id).with_for_update()).one()
     study = session.scalars(
         select(Study).where(Study.id == annotator.study_id).with_for_update(read=True)
@@ -143,17 +113,29 @@ def _lock(session: Session, annotator_id: str) -> tuple[Annotator, Study]:
     return annotator, study
 
 
-def _voted() -> ColumnElement[bool]:
-    return select(Vote.id).where(Vote.assignment_id == Assignment.id, Vote.undone_at.is_(None)).exists()
+def answered() -> ColumnElement[bool]:
+    """Whether an assignment has a standing vote or a standing skip."""
+    return or_(
+        select(Vote.id).where(Vote.assignment_id == Assignment.id, Vote.undone_at.is_(None)).exists(),
+        select(Skip.id).where(Skip.assignment_id == Assignment.id, Skip.undone_at.is_(None)).exists(),
+    )
 
 
-def _standing_vote(session: Session, assignment_id: str) -> Vote | None:
+def _open(session: Session, annotator_id: str) -> Sequence[Assignment]:
+    """The rater's open pairs in the order in which they were dealt."""
     return session.scalars(
-        select(Vote).where(Vote.assignment_id == assignment_id, Vote.undone_at.is_(None))
-    ).one_or_none()
+        select(Assignment)
+        .where(Assignment.annotator_id == annotator_id, ~answered())
+        .order_by(Assignment.created_at, Assignment.id)
+    ).all()
 
 
-def _own(session: Session, annotator_id: str, assignment_id: str) -> Assignment:
+def own_assignment(session: Session, annotator_id: str, assignment_id: str) -> Assignment:
+    """A pair that the rater was dealt.
+
+    Raises:
+        NoSuchAssignment: it was dealt to nobody, or to another.
+    """
     assignment = session.get(Assignment, assignment_id)
     if assignment is None or assignment.annotator_id != annotator_id:
         raise NoSuchAssignment
@@ -186,14 +168,14 @@ def _deal(session: Session, annotator: Annotator, study: Study) -> Assignment | 
     return assignment
 
 
-def _pair(session: Session, assignment: Assignment, annotator: Annotator, study: Study) -> Pair:
+def pair_of(session: Session, assignment: Assignment, annotator: Annotator, study: Study) -> Pair:
+    """What the rater sees of an assignment, and how far they are."""
     item = session.get_one(StudyItem, assignment.item_id)
     responses = (item.response_a, item.response_b)
     done = session.scalar(
         select(func.count())
-        .select_from(Vote)
-        .join(Assignment, Assignment.id == Vote.assignment_id)
-        .where(Assignment.annotator_id == annotator.id, Vote.undone_at.is_(None))
+        .select_from(Assignment)
+        .where(Assignment.annotator_id == annotator.id, answered())
     )
     total = session.scalar(select(func.count()).select_from(StudyItem).where(*items_of(annotator, study)))
     return Pair(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 from sqlalchemy import Row, Select, func, select
 from sqlalchemy.orm import Session, defer
 
-from app.db.models import Annotator, ApiKey, Assignment, Choice, Study, StudyItem, Vote
+from app.db.models import Annotator, ApiKey, Assignment, Choice, Skip, Study, StudyItem, Vote
 from app.spreadsheets import csv_text
 from app.studies.assignments import items_of
 from app.studies.statistics import (
@@ -58,7 +59,8 @@ class Exclusions:
     """What is not in the figures. Late votes are in them."""
 
     undone: int  # votes that were taken back
-    unvoted: int  # pairs dealt without a standing vote
+    unvoted: int  # pairs dealt that were neither voted on nor skipped
+    skipped: int  # pairs that their rater would not judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,33 +164,71 @@ def results(session: Session, study_id: str) -> StudyResults:
         .join(StudyItem, StudyItem.id == Assignment.item_id)
         .where(StudyItem.study_id == study_id)
     )
+    skipped = session.scalar(_standing_skips(study_id).order_by(None).with_only_columns(func.count())) or 0
     return StudyResults(
         subsets=by_subset(judgments, subset_sizes(session, study_id)),
         **by_aspect(judgments),
         agreement=agreement(judgments),
         raters=_rater_figures(rows),
-        exclusions=Exclusions(undone=undone or 0, unvoted=(dealt or 0) - len(rows)),
+        exclusions=Exclusions(
+            undone=undone or 0, unvoted=(dealt or 0) - len(rows) - skipped, skipped=skipped
+        ),
     )
 
 
 def export_csv(session: Session, study_id: str) -> str:
-    """Every standing vote with its pair, a row each; no cell can start a formula in a spreadsheet."""
+    """Every standing vote with its pair, a row each, then every standing skip, whose ``choice`` is "skip".
+
+    No cell can start a formula in a spreadsheet.
+    """
     header = (
         "sample_id", "subset", "rater_id", "rater", "choice", "winner", "a_side", "late", "comment",
-        "dealt_at", "voted_at", "prompt", "response_a", "response_b",
+        "harmful", "seconds", "skip_reason", "dealt_at", "voted_at", "prompt", "response_a", "response_b",
     )  # fmt: skip
-    rows = (
+    votes = (
         (
-            item.sample_id, item.subset, annotator.id, annotator.name, vote.choice.value,
-            _winner(vote.choice, assignment.a_is_left), "left" if assignment.a_is_left else "right",
-            "yes" if vote.late else "no", vote.comment or "",
-            assignment.created_at.isoformat(), vote.created_at.isoformat(),
-            "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in item.prompt),
-            item.response_a, item.response_b,
+            *_who(item, annotator), vote.choice.value, _winner(vote.choice, assignment.a_is_left),
+            _side_of_a(assignment), _yes(vote.late), vote.comment or "", _yes(vote.harmful), vote.seconds, "",
+            assignment.created_at.isoformat(), vote.created_at.isoformat(), *_texts(item),
         )
         for vote, assignment, item, annotator in session.execute(_standing_votes(study_id))
     )  # fmt: skip
-    return csv_text(header, rows)
+    skips = (
+        (
+            *_who(item, annotator), "skip", "", _side_of_a(assignment), "", "", _yes(skip.harmful), None,
+            skip.reason, assignment.created_at.isoformat(), skip.created_at.isoformat(), *_texts(item),
+        )
+        for skip, assignment, item, annotator in session.execute(_standing_skips(study_id))
+    )  # fmt: skip
+    return csv_text(header, chain(votes, skips))
+
+
+def _who(item: StudyItem, annotator: Annotator) -> tuple[str, ...]:
+    return item.sample_id, item.subset, annotator.id, annotator.name
+
+
+def _texts(item: StudyItem) -> tuple[str, ...]:
+    prompt = "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in item.prompt)
+    return prompt, item.response_a, item.response_b
+
+
+def _side_of_a(assignment: Assignment) -> str:
+    return "left" if assignment.a_is_left else "right"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _standing_skips(study_id: str) -> Select[Skip, Assignment, StudyItem, Annotator]:
+    return (
+        select(Skip, Assignment, StudyItem, Annotator)
+        .join(Assignment, Assignment.id == Skip.assignment_id)
+        .join(StudyItem, StudyItem.id == Assignment.item_id)
+        .join(Annotator, Annotator.id == Assignment.annotator_id)
+        .where(StudyItem.study_id == study_id, Skip.undone_at.is_(None))
+        .order_by(StudyItem.position, Annotator.created_at, Annotator.id)
+    )
 
 
 def _standing_votes(study_id: str) -> Select[Vote, Assignment, StudyItem, Annotator]:

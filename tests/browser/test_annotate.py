@@ -127,7 +127,7 @@ def test_a_whole_study_by_keys(service: Service, address: str, browse: Callable[
         )
     lefts = sum(side == "left" for _, side in votes.values())
     assert found["total"]["left"]["count"] == lefts
-    assert found["exclusions"] == {"undone": 1, "unvoted": 0}
+    assert found["exclusions"] == {"undone": 1, "unvoted": 0, "skipped": 0}
     assert browser.console == []
     assert browser.hosts == {address.removeprefix("http://")}
 

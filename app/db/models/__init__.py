@@ -21,7 +21,7 @@ from app.db.models.jobs import (
     StageRun,
     StageStatus,
 )
-from app.db.models.studies import Annotator, Assignment, Choice, Study, StudyItem, Vote
+from app.db.models.studies import Annotator, Assignment, Choice, Skip, Study, StudyItem, Vote
 
 __all__ = [
     "LIVE_STAGES",
@@ -48,6 +48,7 @@ __all__ = [
     "Json",
     "Metric",
     "Role",
+    "Skip",
     "StageInput",
     "StageRun",
     "StageStatus",

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Identity, Index, UniqueConstraint, func, text
+from sqlalchemy import BigInteger, ForeignKey, Identity, Index, UniqueConstraint, false, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.db.models.base import Base, text_enum
@@ -100,6 +100,29 @@ class Vote(Base):
     assignment_id: Mapped[str] = mapped_column(ForeignKey("assignments.id", ondelete="CASCADE"), index=True)
     choice: Mapped[Choice] = mapped_column(text_enum(Choice, "choice"))
     comment: Mapped[str | None]
+    harmful: Mapped[bool] = mapped_column(server_default=false())  # the rater's flag on the pair
+    seconds: Mapped[float | None]  # the pair was on the rater's screen, as their browser tells
     late: Mapped[bool]  # submitted after the lease
+    undone_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Skip(Base):
+    """A rater's refusal to judge a pair, with the reason; one that was taken back stays, marked."""
+
+    __tablename__ = "skips"
+    __table_args__ = (
+        Index(
+            "uq_skips_standing",
+            "assignment_id",
+            unique=True,
+            postgresql_where=text("undone_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    assignment_id: Mapped[str] = mapped_column(ForeignKey("assignments.id", ondelete="CASCADE"), index=True)
+    reason: Mapped[str]
+    harmful: Mapped[bool]
     undone_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
