@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Studies:
-    """``client.studies``; a rater's client uses the last three methods."""
+    """``client.studies``; a rater's client uses the last five methods."""
 
     def __init__(self, client: AsyncDeftClient) -> None:
         self._client = client
@@ -71,14 +71,31 @@ class Studies:
         """Win, tie and lose per subset and in all, with intervals."""
         return await self._client.run(calls.study_results(study_id))
 
-    async def next_assignment(self, study_id: str) -> Assignment | None:
-        """The rater's next pair; None when all are done."""
-        return await self._client.run(calls.next_assignment(study_id))
+    async def next_assignment(self, study_id: str, *, after: str | None = None) -> Assignment | None:
+        """The rater's next pair, or the one after a pair that they hold; None when all are done."""
+        return await self._client.run(calls.next_assignment(study_id, after))
 
-    async def vote(self, assignment_id: str, choice: str, comment: str | None = None) -> None:
-        """``left``, ``tie`` or ``right``."""
-        await self._client.run(calls.vote(assignment_id, choice, comment))
+    async def last_assignment(self, study_id: str) -> str | None:
+        """The pair that the rater voted on or skipped last; None when there is none."""
+        last = await self._client.run(calls.last_assignment(study_id))
+        return None if last is None else last["id"]
+
+    async def vote(
+        self,
+        assignment_id: str,
+        choice: str,
+        comment: str | None = None,
+        *,
+        harmful: bool = False,
+        seconds: float | None = None,
+    ) -> None:
+        """``left``, ``tie`` or ``right``; ``harmful`` flags the pair, ``seconds`` is the time it took."""
+        await self._client.run(calls.vote(assignment_id, choice, comment, harmful, seconds))
+
+    async def skip(self, assignment_id: str, reason: str, *, harmful: bool = False) -> None:
+        """Leave a pair unjudged; it does not come again."""
+        await self._client.run(calls.skip(assignment_id, reason, harmful))
 
     async def undo(self, assignment_id: str) -> None:
-        """Take a vote back."""
+        """Take a vote or a skip back."""
         await self._client.run(calls.undo_vote(assignment_id))

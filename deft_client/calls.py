@@ -256,13 +256,25 @@ def unblind_study(study_id: str) -> Call[Study]:
     return Call("POST", f"/studies/{study_id}/unblind", _as(Study))
 
 
-def next_assignment(study_id: str) -> Call[Assignment | None]:
-    return Call("POST", f"/studies/{study_id}/assignments:next", _as(Assignment | None))
+def next_assignment(study_id: str, after: str | None) -> Call[Assignment | None]:
+    path = f"/studies/{study_id}/assignments:next"
+    return Call("POST", path, _as(Assignment | None), _given(after=after))
 
 
-def vote(assignment_id: str, choice: str, comment: str | None) -> Call[None]:
-    body = _given(choice=choice, comment=comment)
+def last_assignment(study_id: str) -> Call[dict[str, str] | None]:
+    return Call("GET", f"/studies/{study_id}/assignments:last", _as(dict[str, str] | None))
+
+
+def vote(
+    assignment_id: str, choice: str, comment: str | None, harmful: bool, seconds: float | None
+) -> Call[None]:
+    body = _given(choice=choice, comment=comment, harmful=harmful or None, seconds=seconds)
     return Call("POST", f"/assignments/{assignment_id}", _nothing, json=body, headers=_once())
+
+
+def skip(assignment_id: str, reason: str, harmful: bool) -> Call[None]:
+    body = {"reason": reason, "harmful": harmful}
+    return Call("POST", f"/assignments/{assignment_id}/skip", _nothing, json=body, headers=_once())
 
 
 def undo_vote(assignment_id: str) -> Call[None]:

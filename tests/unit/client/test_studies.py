@@ -86,6 +86,46 @@ def test_the_raters_of_a_study_are_listed(script: Script) -> None:
     assert {path for _, path, _, _ in script.requests} == {"/studies/stu_1/annotators"}
 
 
+PAIR = {"id": "asg_2", "prompt": [], "left": "l", "right": "r", "criteria": "c", "done": 0, "total": 2}
+
+
+def test_a_rater_s_requests(script: Script) -> None:
+    told = [answer(200, PAIR), answer(200, {"id": "asg_1"}), answer(204, b""), *[answer(200, {})] * 3]
+    script.answers = told * 2
+
+    def ask(studies: Any) -> list[Any]:
+        return [
+            studies.next_assignment("stu_1", after="asg_1"),
+            studies.last_assignment("stu_1"),
+            studies.last_assignment("stu_1"),
+            studies.vote("asg_2", "tie", harmful=True, seconds=1.5),
+            studies.skip("asg_2", "why"),
+            studies.undo("asg_2"),
+        ]
+
+    async def use() -> list[Any]:
+        async with AsyncDeftClient(script.url) as client:
+            return [await asked for asked in ask(client.studies)]
+
+    with DeftClient(script.url) as client:
+        given = ask(client.studies)
+    assert given == asyncio.run(use())
+    assert (given[0].id, given[1:]) == ("asg_2", ["asg_1", None, None, None, None])
+    sent = [(method, path, json.loads(body) if body else None) for method, path, _, body in script.requests]
+    assert (
+        sent[:6]
+        == sent[6:]
+        == [
+            ("POST", "/studies/stu_1/assignments:next?after=asg_1", None),
+            ("GET", "/studies/stu_1/assignments:last", None),
+            ("GET", "/studies/stu_1/assignments:last", None),
+            ("POST", "/assignments/asg_2", {"choice": "tie", "harmful": True, "seconds": 1.5}),
+            ("POST", "/assignments/asg_2/skip", {"reason": "why", "harmful": False}),
+            ("POST", "/assignments/asg_2/undo", None),
+        ]
+    )
+
+
 ESTIMATE = {"kind": "align", "spec": {}, "stages": [], "steps": 0, "tokens": 0, "memory_bytes": None,
             "seconds": 0.0, "complete": True, "assumptions": [], "warnings": []}  # fmt: skip
 
