@@ -32,14 +32,14 @@ RaterCookie = Annotated[str | None, Cookie(alias=RATER_COOKIE)]
 def open_link(token: str, request: Request, session: Transaction) -> Response:
     """Log a rater in by their personal link; the page then takes the link out of the address bar."""
     row = session.execute(
-        sa.select(Annotator.study_id, ApiKey)
+        sa.select(Annotator, ApiKey)
         .join(ApiKey, ApiKey.id == Annotator.key_id)
         .where(Annotator.link_hash == hash_secret(token), is_usable())
     ).one_or_none()
     if row is None:
         return _refused(404, "This link does not work", "Ask the person who sent it for a new one.")
-    study_id, key = row
-    response = render("annotate.html", study_id=study_id)
+    annotator, key = row
+    response = _rating_page(annotator)
     response.set_cookie(
         RATER_COOKIE,
         start_web_session(session, key),
@@ -58,7 +58,18 @@ def go_on(session: Transaction, cookie: RaterCookie = None) -> Response:
     annotator = session.scalar(sa.select(Annotator).where(Annotator.key_id == key.id)) if key else None
     if annotator is None:
         return _refused(401, "You are not logged in", "Open your personal link again; your votes are kept.")
-    return render("annotate.html", study_id=annotator.study_id)
+    return _rating_page(annotator)
+
+
+@router.get("/blank")
+def blank_page() -> Response:
+    """Where a rater's quick exit leads: nothing is on it, and nothing leads back."""
+    return render("blank.html")
+
+
+def _rating_page(annotator: Annotator) -> Response:
+    """The page of one rater; their id keeps the answers apart that wait in a browser used by several."""
+    return render("annotate.html", study_id=annotator.study_id, annotator_id=annotator.id)
 
 
 def _refused(status: int, title: str, advice: str) -> Response:
