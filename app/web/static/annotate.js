@@ -47,7 +47,7 @@ function refresh() {
   for (const button of [...choices, tools.skip, tools.flag]) button.disabled = !open;
   tools.undo.disabled = working || ended || paused || (done === 0 && !pairs.finished);
   tools.pause.disabled = displayed === null && !paused;
-  if (pairs.total > 0 && !pairs.finished) screen.showProgress(done, pairs.total);
+  if (pairs.total > 0 && !pairs.finished) screen.showProgress(pairs.done, pairs.total); // what has arrived
 }
 
 // Bring the screen up to the pairs held.
@@ -101,18 +101,27 @@ function sync() {
   inLine(async () => {
     syncing = false;
     let refusal = null;
-    await outbox.send(arrived, (entry, problem) => { refusal = problem; });
+    await outbox.send(arrived, (problem) => { refusal = problem; });
     if (pairs.shown === null || refusal !== null) await look();
     settle("");
     while (outbox.size === 0 && await pairs.readAhead()) settle("");
     if (outbox.size > 0) sync(); // answered meanwhile
-    if (refusal !== null) throw refusal;
+    if (refusal === null) return;
+    tabs.postMessage(explain(refusal)); // it may be another tab's answer that this one has sent
+    throw refusal;
   });
 }
+
+const tabs = new BroadcastChannel(`deft-refusals:${rater}`);
+tabs.addEventListener("message", ({ data }) => {
+  screen.showError(data);
+  if (!ended) inLine(look);
+});
 
 // An answer has arrived. Feedback of a tutorial would be shown here.
 function arrived() {
   pairs.done += 1;
+  refresh();
 }
 
 // Ask what is open: another tab or device may have answered what this one holds.
@@ -156,7 +165,7 @@ function undo() {
   refresh();
   inLine(async () => {
     try {
-      await outbox.send(arrived, () => {});
+      await outbox.send(arrived, (problem) => { throw problem; });
       await takeBack();
     } catch (problem) {
       screen.showError(explain(problem));
@@ -172,7 +181,7 @@ async function takeBack() {
   taking ??= (await get(`/studies/${study}/assignments:last`))?.id ?? null;
   if (taking === null) return;
   try {
-    pairs.putBack(await post(`/assignments/${taking}/undo`));
+    pairs.reopen(await post(`/assignments/${taking}/undo`));
   } catch (problem) {
     if (problem.code !== "not_voted") throw problem;
     await look(); // it was taken back already, so it is the first open pair

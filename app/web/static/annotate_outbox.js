@@ -35,8 +35,8 @@ export class Outbox {
   }
 
   /**
-   * Send everything that waits, in order. `arrived(entry, answer)` and `refused(entry, problem)` are told of each;
-   * rejects where the network or the service fails, and what was not sent stays.
+   * Send everything that waits, in order; `arrived(answer)` or `refused(problem)` is called for each. Rejects where
+   * the network or the service fails, and what was not sent stays.
    */
   send(arrived, refused) {
     const work = () => this.#send(arrived, refused);
@@ -54,11 +54,11 @@ export class Outbox {
       } catch (problem) {
         if (!(problem instanceof Refused) || problem.passes) throw problem;
         localStorage.removeItem(key);
-        refused(entry, problem);
+        refused(problem);
         continue;
       }
       localStorage.removeItem(key);
-      arrived(entry, answer);
+      arrived(answer);
     }
   }
 

@@ -26,10 +26,16 @@ export class Pairs {
     return this.#held.shift();
   }
 
-  /** Hold a pair that is open again as the first. */
+  /** Hold a pair as the first whose answer was not sent. */
   putBack(pair) {
     this.finished = false;
     this.#held = [pair, ...this.#held.filter((one) => one.id !== pair.id)];
+  }
+
+  /** Hold a pair as the first that the service has opened again. */
+  reopen(pair) {
+    this.putBack(pair);
+    this.#count(pair);
   }
 
   /** Ask for the first open pair; where it is not the one on the screen, hold it instead of what was held. */

@@ -62,6 +62,7 @@ export function showNothing() {
 export function showFinished() {
   reveal("pair", false);
   reveal("finished", true);
+  write("finished", "All your pairs are rated. Thank you! You can close this page.");
   write("count", "All pairs rated");
   $("progress").value = $("progress").max;
   say("All your pairs are rated.");

@@ -29,5 +29,6 @@ dialog.addEventListener("keydown", (event) => {
   const chosen = reasons[Number(event.key) - 1];
   if (chosen === undefined) return;
   event.preventDefault();
+  event.stopPropagation(); // the dialog is closed when the page sees the key
   chosen.click();
 });
