@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from app.db.models import Role
 from app.main import create_app
 from tests.browser.watched import Watched
+from tests.serving import serving
 from tests.study_world import Service, api_key
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -49,30 +48,10 @@ def browse(chromium: Browser) -> Iterator[Callable[..., Watched]]:
         context.close()
 
 
-class _Server(uvicorn.Server):
-    """Says when it listens."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            uvicorn.Config(create_app(), port=0, log_level="warning", timeout_graceful_shutdown=2)
-        )
-        self.listening = threading.Event()
-
-    async def startup(self, sockets: object = None) -> None:
-        await super().startup()
-        self.listening.set()
-
-
 @pytest.fixture
 def address(service_settings: None) -> Iterator[str]:
-    server = _Server()
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    assert server.listening.wait(30), "the service did not start"
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+    with serving() as url:
+        yield url
 
 
 @pytest.fixture

@@ -55,6 +55,7 @@ function settle(news) {
   if (pairs.shown !== null && pairs.shown.id === displayed) return refresh();
   displayed = pairs.shown?.id ?? null;
   comment.value = "";
+  commenting.open = false;
   tools.flag.setAttribute("aria-pressed", "false");
   watch.restart();
   if (paused) watch.stop();
@@ -88,6 +89,7 @@ function fail(problem) {
   ended ||= problem.code === "study_closed" || problem.status === 401;
   const lost = !ended && (!(problem instanceof Refused) || problem.passes);
   screen.showWaiting(lost ? { count: outbox.size, pairs: pairs.shown !== null } : null);
+  if (ended) screen.say("");
   if (!lost) return screen.showError(explain(problem));
   retry = setTimeout(sync, wait);
   wait = Math.min(2 * wait, LONGEST_WAIT);

@@ -1,6 +1,8 @@
 // What stands on the rater's screen. Texts of a study are shown as text, never as markup.
 
 const ROLES = { user: "Person", assistant: "Assistant", system: "Instructions to the assistant" };
+const UNFOLDED = "deft-earlier-turns-shown"; // options of this browser
+const TOGETHER = "deft-scroll-together";
 const $ = (id) => document.getElementById(id);
 const panes = [$("left"), $("right")];
 const together = $("together");
@@ -26,7 +28,10 @@ function conversation(turns) {
   if (earlier.length === 0) return open;
   const count = earlier.length === 1 ? "1 earlier turn" : `${earlier.length} earlier turns`;
   const summary = element("summary", "", `${count} `, element("kbd", "", "e"));
-  return [element("details", "earlier", summary, ...earlier), ...open];
+  const fold = element("details", "earlier", summary, ...earlier);
+  fold.open = localStorage.getItem(UNFOLDED) === "yes"; // as the rater left the pair before
+  fold.addEventListener("toggle", () => localStorage.setItem(UNFOLDED, fold.open ? "yes" : "no"));
+  return [fold, ...open];
 }
 
 export function foldEarlier() {
@@ -43,6 +48,8 @@ function reveal(id, visible) {
   $(id).hidden = !visible;
 }
 
+let seen = false;
+
 export function showPair(pair) {
   reveal("finished", false);
   reveal("pair", true);
@@ -51,7 +58,8 @@ export function showPair(pair) {
   write("right", pair.right);
   write("criteria", pair.criteria);
   for (const pane of [$("prompt"), ...panes]) pane.scrollTop = 0;
-  window.scrollTo(0, 0);
+  if (seen) $("pair").scrollIntoView(); // on a phone what stands above is read once
+  seen = true;
 }
 
 export function showNothing() {
@@ -115,7 +123,7 @@ for (const [pane, other] of [panes, [...panes].reverse()]) {
     if (leading === null || leading === pane) follow(pane, other);
   }, { passive: true });
 }
-together.checked = localStorage.getItem("deft-scroll-together") !== "no";
+together.checked = localStorage.getItem(TOGETHER) !== "no";
 together.addEventListener("change", () => {
-  localStorage.setItem("deft-scroll-together", together.checked ? "yes" : "no");
+  localStorage.setItem(TOGETHER, together.checked ? "yes" : "no");
 });
