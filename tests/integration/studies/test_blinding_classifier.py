@@ -1,4 +1,4 @@
-"""A classifier gets all that a rater's browser receives, and its timing, but the texts: it cannot tell the side."""
+"""A classifier gets all that a rater's browser receives and how long it took, but the texts; it guesses."""
 
 from __future__ import annotations
 
@@ -141,11 +141,11 @@ def right_guesses(model: Any, dealt: list[Dealt]) -> int:
     return int(sum(cross_val_predict(model, table, sides, cv=folds) == sides))
 
 
-def check(dealt: list[Dealt]) -> None:
-    """At chance as it is; far above with a hint that is right two times of three."""
+def check(dealt: list[Dealt], hint: float) -> None:
+    """At chance as it is; far above with one hint among the features that is right that often."""
     dice = random.Random(1)
     hinted = [
-        Dealt(one.features | {"hint": one.a_is_left != (dice.random() < 1 / 3)}, one.a_is_left)
+        Dealt(one.features | {"hint": float(one.a_is_left == (dice.random() < hint))}, one.a_is_left)
         for one in dealt
     ]
     for name, model in MODELS.items():
@@ -158,9 +158,9 @@ def check(dealt: list[Dealt]) -> None:
 
 
 def test_a_classifier_cannot_tell_the_side(service: Service) -> None:
-    check(collect(service, raters=2, pairs=80))
+    check(collect(service, raters=2, pairs=80), hint=0.9)
 
 
 @pytest.mark.slow
 def test_a_classifier_cannot_tell_the_side_of_a_thousand(service: Service) -> None:
-    check(collect(service, raters=4, pairs=250))
+    check(collect(service, raters=4, pairs=250), hint=2 / 3)
