@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path
 from pydantic import StringConstraints
@@ -61,7 +61,9 @@ class PairAnswer(Answer):
     done: int
     """Pairs that the rater has rated."""
     total: int
-    """Pairs that are the rater's."""
+    """Pairs that are the rater's; where several raters share pairs, it falls as others rate them."""
+    tutorial: Literal[True] | None = None
+    """There on the pairs of the tutorial, which come first and do not count; on no other pair."""
 
 
 class NewVote(Spec):
@@ -71,17 +73,27 @@ class NewVote(Spec):
     comment: Annotated[Text, StringConstraints(max_length=2000)] | None = None
 
 
+class TutorialFeedback(Answer):
+    """Whether a vote in the tutorial is the one that was expected."""
+
+    agreed: bool
+    better: Literal["left", "right"]
+
+
 class VoteAnswer(Answer):
     """The vote that stands."""
 
     id: str
     choice: Choice
+    feedback: TutorialFeedback | None = None
+    """After a vote in the tutorial; after no other vote."""
 
 
 @router.post(
     "/studies/{study_id}/assignments:next",
     operation_id="next_assignment",
     response_model=PairAnswer,
+    response_model_exclude_none=True,
     responses={**problems(409), 204: {"description": "All of the rater's pairs are rated"}},
 )
 def next_assignment(study_id: StudyId, session: Transaction, rater: Rater) -> PairAnswer | Response:
@@ -93,15 +105,25 @@ def next_assignment(study_id: StudyId, session: Transaction, rater: Rater) -> Pa
     return Response(status_code=204) if pair is None else PairAnswer.model_validate(pair)
 
 
-@router.post("/assignments/{assignment_id}", operation_id="vote", responses=problems(409))
+@router.post(
+    "/assignments/{assignment_id}",
+    operation_id="vote",
+    response_model_exclude_none=True,
+    responses=problems(409),
+)
 def cast_vote(assignment_id: AssignmentId, asked: NewVote, session: Transaction, rater: Rater) -> VoteAnswer:
     """Choose. The same choice again is the same vote; another one must be undone first. Late is kept."""
     with _told(assignment_id):
-        vote(session, rater.annotator_id, assignment_id, asked.choice, asked.comment or None)
-    return VoteAnswer(id=assignment_id, choice=asked.choice)
+        feedback = vote(session, rater.annotator_id, assignment_id, asked.choice, asked.comment or None)
+    return VoteAnswer.model_validate({"id": assignment_id, "choice": asked.choice, "feedback": feedback})
 
 
-@router.post("/assignments/{assignment_id}/undo", operation_id="undo_vote", responses=problems(409))
+@router.post(
+    "/assignments/{assignment_id}/undo",
+    operation_id="undo_vote",
+    response_model_exclude_none=True,
+    responses=problems(409),
+)
 def undo_vote(assignment_id: AssignmentId, session: Transaction, rater: Rater) -> PairAnswer:
     """Take a vote back; the answer is the pair, open again."""
     with _told(assignment_id):

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from app.db.models import Annotator, Assignment, Choice, Study, StudyItem, Vote
-from app.ids import new_id
-from app.studies.blinding import a_stands_left, draw
+from app.db.models import Annotator, Assignment, Choice, Purpose, Standing, Study, StudyItem, Vote
+from app.studies.dealing import deal, workload
+from app.studies.places import let_go_of_the_left, move, still_wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,15 @@ class Pair:
     criteria: str
     done: int
     total: int
+    tutorial: Literal[True] | None  # told of the tutorial's pairs; None for all others
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a rater of the tutorial is told after a vote."""
+
+    agreed: bool
+    better: Choice  # the side whose answer is known to be better
 
 
 class StudyClosed(Exception):
@@ -47,44 +56,26 @@ class NotVoted(Exception):
     """There is no vote to undo."""
 
 
-def items_of(annotator: Annotator, study: Study) -> list[ColumnElement[bool]]:
-    """Which items of a study are a rater's, as conditions on ``StudyItem``.
-
-    Under the protocol "paper" an item is judged once: what an earlier rater of the subset voted on, before
-    their key was revoked, is done.
-    """
-    theirs = [StudyItem.study_id == study.id, StudyItem.subset.in_(annotator.subsets)]
-    if study.protocol == "paper":
-        voted_by_others = (
-            select(Vote.id)
-            .join(Assignment, Assignment.id == Vote.assignment_id)
-            .where(
-                Assignment.item_id == StudyItem.id,
-                Assignment.annotator_id != annotator.id,
-                Vote.undone_at.is_(None),
-            )
-            .exists()
-        )
-        theirs.append(~voted_by_others)
-    return theirs
-
-
 def next_pair(session: Session, annotator_id: str, lease: timedelta) -> Pair | None:
     """The rater's open pair, else a new one; None when all pairs are rated.
 
-    A pair stays with its rater: an expired lease is renewed when they come back, and no pair is dealt twice.
+    A lease that ran out is renewed when its rater comes back, unless the pair's place went to another.
 
     Raises:
         StudyClosed: the study was unblinded.
     """
     annotator, study = _lock(session, annotator_id)
+    let_go_of_the_left(session, study, but=annotator.id)
     opened = session.scalars(
         select(Assignment)
-        .where(Assignment.annotator_id == annotator.id, ~_voted())
+        .where(
+            Assignment.annotator_id == annotator.id,
+            Assignment.standing.in_((Standing.OPEN, Standing.RELEASED)),
+        )
         .order_by(Assignment.created_at, Assignment.id)
-        .limit(1)
-    ).one_or_none()
-    assignment = opened or _deal(session, annotator, study)
+    ).all()
+    wanted = still_wanted(session, study, opened)
+    assignment = wanted[0] if wanted else deal(session, annotator, study)
     if assignment is None:
         return None
     assignment.lease_until = func.now() + lease
@@ -94,8 +85,10 @@ def next_pair(session: Session, annotator_id: str, lease: timedelta) -> Pair | N
 
 def vote(
     session: Session, annotator_id: str, assignment_id: str, choice: Choice, comment: str | None
-) -> None:
+) -> Feedback | None:
     """Keep a rater's choice; the same vote again changes nothing. After the lease it is kept and marked.
+
+    Returns: what the tutorial says to it; None for every other pair.
 
     Raises:
         NoSuchAssignment: the rater was not dealt it.
@@ -108,9 +101,11 @@ def vote(
     if standing is not None:
         if (standing.choice, standing.comment) != (choice, comment):
             raise VoteStands
-        return
+        return _feedback(assignment, choice)
     late = session.scalar(select(func.now() > assignment.lease_until))
     session.add(Vote(assignment_id=assignment.id, choice=choice, comment=comment, late=bool(late)))
+    move(session, assignment, Standing.VOTED)
+    return _feedback(assignment, choice)
 
 
 def undo(session: Session, annotator_id: str, assignment_id: str, lease: timedelta) -> Pair:
@@ -127,6 +122,7 @@ def undo(session: Session, annotator_id: str, assignment_id: str, lease: timedel
     if standing is None:
         raise NotVoted
     session.execute(update(Vote).where(Vote.id == standing.id).values(undone_at=func.now()))
+    move(session, assignment, Standing.OPEN)
     assignment.lease_until = func.now() + lease
     session.flush()
     return _pair(session, assignment, annotator, study)
@@ -143,10 +139,6 @@ def _lock(session: Session, annotator_id: str) -> tuple[Annotator, Study]:
     return annotator, study
 
 
-def _voted() -> ColumnElement[bool]:
-    return select(Vote.id).where(Vote.assignment_id == Assignment.id, Vote.undone_at.is_(None)).exists()
-
-
 def _standing_vote(session: Session, assignment_id: str) -> Vote | None:
     return session.scalars(
         select(Vote).where(Vote.assignment_id == assignment_id, Vote.undone_at.is_(None))
@@ -154,54 +146,30 @@ def _standing_vote(session: Session, assignment_id: str) -> Vote | None:
 
 
 def _own(session: Session, annotator_id: str, assignment_id: str) -> Assignment:
-    assignment = session.get(Assignment, assignment_id)
+    assignment = session.get(Assignment, assignment_id, with_for_update=True)
     if assignment is None or assignment.annotator_id != annotator_id:
         raise NoSuchAssignment
     return assignment
 
 
-def _deal(session: Session, annotator: Annotator, study: Study) -> Assignment | None:
-    seen = select(Assignment.item_id).where(Assignment.annotator_id == annotator.id)
-    unseen = session.execute(
-        select(StudyItem.id, StudyItem.subset).where(*items_of(annotator, study), StudyItem.id.not_in(seen))
-    ).all()
-    if not unseen:
+def _feedback(assignment: Assignment, choice: Choice) -> Feedback | None:
+    if assignment.purpose is not Purpose.TUTORIAL:
         return None
-    item_id, subset = draw(unseen)
-    sides = dict(
-        session.execute(
-            select(Assignment.a_is_left, func.count())
-            .join(StudyItem, StudyItem.id == Assignment.item_id)
-            .where(Assignment.annotator_id == annotator.id, StudyItem.subset == subset)
-            .group_by(Assignment.a_is_left)
-        ).all()
-    )
-    assignment = Assignment(
-        id=new_id("asg"),
-        annotator_id=annotator.id,
-        item_id=item_id,
-        a_is_left=a_stands_left(sides.get(True, 0), sides.get(False, 0)),
-    )
-    session.add(assignment)
-    return assignment
+    better = Choice.LEFT if assignment.a_is_left else Choice.RIGHT
+    return Feedback(agreed=choice is better, better=better)
 
 
 def _pair(session: Session, assignment: Assignment, annotator: Annotator, study: Study) -> Pair:
     item = session.get_one(StudyItem, assignment.item_id)
     responses = (item.response_a, item.response_b)
-    done = session.scalar(
-        select(func.count())
-        .select_from(Vote)
-        .join(Assignment, Assignment.id == Vote.assignment_id)
-        .where(Assignment.annotator_id == annotator.id, Vote.undone_at.is_(None))
-    )
-    total = session.scalar(select(func.count()).select_from(StudyItem).where(*items_of(annotator, study)))
+    work = workload(session, annotator, study)
     return Pair(
         id=assignment.id,
         prompt=item.prompt,
         left=responses[not assignment.a_is_left],
         right=responses[assignment.a_is_left],
         criteria=study.criteria,
-        done=done or 0,
-        total=total or 0,
+        done=work.done,
+        total=work.total,
+        tutorial=assignment.purpose is Purpose.TUTORIAL or None,
     )

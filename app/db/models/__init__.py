@@ -21,7 +21,19 @@ from app.db.models.jobs import (
     StageRun,
     StageStatus,
 )
-from app.db.models.studies import Annotator, Assignment, Choice, Study, StudyItem, Vote
+from app.db.models.studies import (
+    Annotator,
+    Assignment,
+    Choice,
+    ItemKind,
+    Purpose,
+    Standing,
+    Study,
+    StudyItem,
+    StudyPlace,
+    StudySystem,
+    Vote,
+)
 
 __all__ = [
     "LIVE_STAGES",
@@ -41,18 +53,23 @@ __all__ = [
     "Experiment",
     "ExperimentJob",
     "IdempotencyKey",
+    "ItemKind",
     "Job",
     "JobDataset",
     "JobStage",
     "JobStatus",
     "Json",
     "Metric",
+    "Purpose",
     "Role",
     "StageInput",
     "StageRun",
     "StageStatus",
+    "Standing",
     "Study",
     "StudyItem",
+    "StudyPlace",
+    "StudySystem",
     "Vote",
     "WebSession",
 ]
