@@ -26,7 +26,7 @@ PATIENCE = 60.0
 
 @dataclass
 class Load:
-    """What simulated raters did: acknowledged votes by assignment, and seconds of each request by its kind."""
+    """What simulated raters did: acknowledged votes by assignment, seconds of each request by its kind."""
 
     votes: dict[str, str] = field(default_factory=dict)
     waits: dict[str, list[float]] = field(default_factory=lambda: {"next": [], "vote": []})

@@ -14,7 +14,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.db.models import Annotator, Assignment, Choice, Purpose, Standing, Study, StudyItem, Vote
-from app.studies.dealing import deal, workload
+from app.studies.dealing import Workload, deal, workload
 from app.studies.places import let_go_of_the_left, move, still_wanted
 
 
@@ -75,12 +75,13 @@ def next_pair(session: Session, annotator_id: str, lease: timedelta) -> Pair | N
         .order_by(Assignment.created_at, Assignment.id)
     ).all()
     wanted = still_wanted(session, study, opened)
-    assignment = wanted[0] if wanted else deal(session, annotator, study)
+    work = workload(session, annotator, study)
+    assignment = wanted[0] if wanted else deal(session, annotator, study, work)
     if assignment is None:
         return None
     assignment.lease_until = func.now() + lease
     session.flush()
-    return _pair(session, assignment, annotator, study)
+    return _pair(session, assignment, study, work)
 
 
 def vote(
@@ -125,7 +126,7 @@ def undo(session: Session, annotator_id: str, assignment_id: str, lease: timedel
     move(session, assignment, Standing.OPEN)
     assignment.lease_until = func.now() + lease
     session.flush()
-    return _pair(session, assignment, annotator, study)
+    return _pair(session, assignment, study, workload(session, annotator, study))
 
 
 def _lock(session: Session, annotator_id: str) -> tuple[Annotator, Study]:
@@ -159,10 +160,9 @@ def _feedback(assignment: Assignment, choice: Choice) -> Feedback | None:
     return Feedback(agreed=choice is better, better=better)
 
 
-def _pair(session: Session, assignment: Assignment, annotator: Annotator, study: Study) -> Pair:
+def _pair(session: Session, assignment: Assignment, study: Study, work: Workload) -> Pair:
     item = session.get_one(StudyItem, assignment.item_id)
     responses = (item.response_a, item.response_b)
-    work = workload(session, annotator, study)
     return Pair(
         id=assignment.id,
         prompt=item.prompt,

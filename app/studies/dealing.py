@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Select, func, select
@@ -21,8 +20,10 @@ _BETWEEN = 10
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """How far a rater is: ``done`` of ``total``."""
+    """How far a rater is. Dealing changes neither ``done`` nor ``total``, so it is counted once a request."""
 
+    dealt: Counter[Purpose]  # without what was let go
+    free: int  # pairs that could be dealt to them
     done: int
     total: int
 
@@ -32,24 +33,31 @@ def workload(session: Session, annotator: Annotator, study: Study) -> Workload:
 
     The total does not depend on what of it was dealt already, so that it hides which are gold and repeats.
     """
-    counts = _counts(session, annotator)
-    pairs = _dealt(counts, Purpose.PAIR) + _count(session, free_pairs(annotator, study))
-    total = (
-        study.tutorial + pairs + _gold_due(annotator, study, pairs) + _repeats_due(annotator, study, pairs)
+    rows = session.execute(
+        select(Assignment.purpose, Assignment.standing, func.count())
+        .where(Assignment.annotator_id == annotator.id, Assignment.standing != Standing.RELEASED)
+        .group_by(Assignment.purpose, Assignment.standing)
     )
-    done = sum(count for (_, standing), count in counts.items() if standing is not Standing.OPEN)
-    return Workload(done, total)
+    dealt: Counter[Purpose] = Counter()
+    done = 0
+    for purpose, standing, count in rows:
+        dealt[purpose] += count
+        done += count if standing is not Standing.OPEN else 0
+    free = _count(session, free_pairs(annotator, study))
+    pairs = dealt[Purpose.PAIR] + free
+    checks = _gold_due(annotator, study, pairs) + _repeats_due(annotator, study, pairs)
+    return Workload(dealt, free, done, total=study.tutorial + pairs + checks)
 
 
 def free_pairs(annotator: Annotator, study: Study) -> Select[str]:
     """Ids of the pairs that could be dealt to a rater now."""
-    seen = select(Assignment.id).where(
-        Assignment.annotator_id == annotator.id,
-        Assignment.item_id == StudyPlace.item_id,
-        Assignment.purpose == Purpose.PAIR,
+    # NOT IN is hashed whatever the planner believes; NOT EXISTS it makes a nested loop as long as it knows a
+    # young table's statistics, and that takes pairs x pairs seen.
+    seen = select(Assignment.item_id).where(
+        Assignment.annotator_id == annotator.id, Assignment.purpose == Purpose.PAIR
     )
     return select(StudyPlace.item_id).where(
-        *to_rate(study), StudyPlace.subset.in_(annotator.subsets), ~seen.exists()
+        *to_rate(study), StudyPlace.subset.in_(annotator.subsets), StudyPlace.item_id.not_in(seen)
     )
 
 
@@ -73,43 +81,30 @@ def _repeats_due(annotator: Annotator, study: Study, pairs: int) -> int:
     return due(annotator.id, Purpose.REPEAT, study.repeats, pairs)
 
 
-def _counts(session: Session, annotator: Annotator) -> dict[tuple[Purpose, Standing], int]:
-    """A rater's assignments but those that were let go."""
-    rows = session.execute(
-        select(Assignment.purpose, Assignment.standing, func.count())
-        .where(Assignment.annotator_id == annotator.id, Assignment.standing != Standing.RELEASED)
-        .group_by(Assignment.purpose, Assignment.standing)
-    )
-    return {(purpose, standing): count for purpose, standing, count in rows}
-
-
-def _dealt(counts: Mapping[tuple[Purpose, Standing], int], purpose: Purpose) -> int:
-    return sum(count for (counted, _), count in counts.items() if counted is purpose)
-
-
-def deal(session: Session, annotator: Annotator, study: Study) -> Assignment | None:
+def deal(session: Session, annotator: Annotator, study: Study, work: Workload) -> Assignment | None:
     """A pair that the rater does not hold yet; None when there is none left for them."""
-    counts = _counts(session, annotator)
-    pairs = _dealt(counts, Purpose.PAIR)
-    if _dealt(counts, Purpose.TUTORIAL) < study.tutorial:
+    pairs = work.dealt[Purpose.PAIR]
+    if work.dealt[Purpose.TUTORIAL] < study.tutorial:
         return _deal_known(session, annotator, study, ItemKind.TUTORIAL)
-    if _dealt(counts, Purpose.GOLD) < _gold_due(annotator, study, pairs):
+    if work.dealt[Purpose.GOLD] < _gold_due(annotator, study, pairs):
         return _deal_known(session, annotator, study, ItemKind.GOLD)
-    repeat_is_due = _dealt(counts, Purpose.REPEAT) < _repeats_due(annotator, study, pairs)
+    repeat_is_due = work.dealt[Purpose.REPEAT] < _repeats_due(annotator, study, pairs)
     if repeat_is_due and (repeated := _deal_repeat(session, annotator, _BETWEEN)):
         return repeated
-    item_id = _hold_a_free_pair(session, annotator, study)
+    item_id = _hold_a_free_pair(session, annotator, study, work.free)
     if item_id is not None:
         return _assign(session, annotator, session.get_one(StudyItem, item_id), Purpose.PAIR)
     return _deal_repeat(session, annotator, 0) if repeat_is_due else None
 
 
-def _hold_a_free_pair(session: Session, annotator: Annotator, study: Study) -> str | None:
-    """One of the free pairs, each equally likely; drawn again where its last place went meanwhile."""
-    while size := _count(session, free := free_pairs(annotator, study)):
+def _hold_a_free_pair(session: Session, annotator: Annotator, study: Study, size: int) -> str | None:
+    """One of ``size`` free pairs, each equally likely; drawn again where its last place went meanwhile."""
+    free = free_pairs(annotator, study)
+    while size:
         item_id = session.scalar(free.offset(draw(range(size))).limit(1))
         if item_id is not None and take(session, study, item_id):
             return item_id
+        size = _count(session, free)
     return None
 
 
