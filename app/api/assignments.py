@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import Field, StringConstraints
@@ -74,7 +74,9 @@ class PairAnswer(Answer):
     done: int
     """Pairs that the rater has rated or skipped."""
     total: int
-    """Pairs that are the rater's."""
+    """Pairs that are the rater's; where several raters share pairs, it falls as others rate them."""
+    tutorial: Literal[True] | None = None
+    """There on the pairs of the tutorial, which come first and do not count; on no other pair."""
 
 
 class NewVote(Spec):
@@ -109,17 +111,27 @@ class LastAnswer(Answer):
     id: str
 
 
+class TutorialFeedback(Answer):
+    """Whether a vote in the tutorial is the one that was expected."""
+
+    agreed: bool
+    better: Literal["left", "right"]
+
+
 class VoteAnswer(Answer):
     """The vote that stands."""
 
     id: str
     choice: Choice
+    feedback: TutorialFeedback | None = None
+    """After a vote in the tutorial; after no other vote."""
 
 
 @router.post(
     "/studies/{study_id}/assignments:next",
     operation_id="next_assignment",
     response_model=PairAnswer,
+    response_model_exclude_none=True,
     responses={**problems(409), 204: {"description": "All of the rater's pairs are rated"}},
 )
 def next_assignment(
@@ -149,13 +161,18 @@ def last_assignment(study_id: StudyId, session: Transaction, rater: Rater) -> La
     return Response(status_code=204) if last is None else LastAnswer(id=last)
 
 
-@router.post("/assignments/{assignment_id}", operation_id="vote", responses=problems(409))
+@router.post(
+    "/assignments/{assignment_id}",
+    operation_id="vote",
+    response_model_exclude_none=True,
+    responses=problems(409),
+)
 def cast_vote(assignment_id: AssignmentId, asked: NewVote, session: Transaction, rater: Rater) -> VoteAnswer:
     """Choose. The same choice again is the same vote; another one must be undone first. Late is kept."""
     with _told(assignment_id):
         ballot = Ballot(asked.choice, asked.comment or None, asked.harmful, asked.seconds)
-        vote(session, rater.annotator_id, assignment_id, ballot)
-    return VoteAnswer(id=assignment_id, choice=asked.choice)
+        feedback = vote(session, rater.annotator_id, assignment_id, ballot)
+    return VoteAnswer.model_validate({"id": assignment_id, "choice": asked.choice, "feedback": feedback})
 
 
 @router.post("/assignments/{assignment_id}/skip", operation_id="skip_assignment", responses=problems(409))
@@ -168,7 +185,12 @@ def skip_assignment(
     return SkipAnswer(id=assignment_id, reason=asked.reason)
 
 
-@router.post("/assignments/{assignment_id}/undo", operation_id="undo_vote", responses=problems(409))
+@router.post(
+    "/assignments/{assignment_id}/undo",
+    operation_id="undo_vote",
+    response_model_exclude_none=True,
+    responses=problems(409),
+)
 def undo_vote(assignment_id: AssignmentId, session: Transaction, rater: Rater) -> PairAnswer:
     """Take a vote or a skip back; the answer is the pair, open again."""
     with _told(assignment_id):

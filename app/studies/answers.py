@@ -11,8 +11,10 @@ from datetime import timedelta
 from sqlalchemy import func, select, union_all
 from sqlalchemy.orm import Session
 
-from app.db.models import Assignment, Choice, Skip, Vote
+from app.db.models import Assignment, Choice, Purpose, Skip, Standing, Vote
 from app.studies.assignments import Pair, lock_rater, own_assignment, pair_of
+from app.studies.dealing import workload
+from app.studies.places import move
 
 
 class VoteStands(Exception):
@@ -28,6 +30,14 @@ class NotVoted(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a rater of the tutorial is told after a vote."""
+
+    agreed: bool
+    better: Choice  # the side whose answer is known to be better
+
+
+@dataclass(frozen=True, slots=True)
 class Ballot:
     """A rater's choice and what they say with it."""
 
@@ -38,8 +48,10 @@ class Ballot:
     """How long the pair was on the screen, as the rater's browser tells; no part of what is compared."""
 
 
-def vote(session: Session, annotator_id: str, assignment_id: str, ballot: Ballot) -> None:
+def vote(session: Session, annotator_id: str, assignment_id: str, ballot: Ballot) -> Feedback | None:
     """Keep a rater's choice; the same vote again changes nothing. After the lease it is kept and marked.
+
+    Returns: what the tutorial says to it; None for every other pair.
 
     Raises:
         NoSuchAssignment: the rater was not dealt it.
@@ -56,7 +68,7 @@ def vote(session: Session, annotator_id: str, assignment_id: str, ballot: Ballot
         kept = Ballot(standing.choice, standing.comment, standing.harmful, ballot.seconds)
         if kept != ballot:
             raise VoteStands
-        return
+        return _feedback(assignment, ballot.choice)
     late = session.scalar(select(func.now() > assignment.lease_until))
     session.add(
         Vote(
@@ -68,6 +80,8 @@ def vote(session: Session, annotator_id: str, assignment_id: str, ballot: Ballot
             late=bool(late),
         )
     )
+    move(session, assignment, Standing.VOTED)
+    return _feedback(assignment, ballot.choice)
 
 
 def skip(session: Session, annotator_id: str, assignment_id: str, reason: str, harmful: bool) -> None:
@@ -89,6 +103,7 @@ def skip(session: Session, annotator_id: str, assignment_id: str, reason: str, h
             raise SkipStands
         return
     session.add(Skip(assignment_id=assignment.id, reason=reason, harmful=harmful))
+    move(session, assignment, Standing.SKIPPED)
 
 
 def undo(session: Session, annotator_id: str, assignment_id: str, lease: timedelta) -> Pair:
@@ -105,9 +120,10 @@ def undo(session: Session, annotator_id: str, assignment_id: str, lease: timedel
     if standing is None:
         raise NotVoted
     standing.undone_at = func.now()
+    move(session, assignment, Standing.OPEN)
     assignment.lease_until = func.now() + lease
     session.flush()
-    return pair_of(session, assignment, annotator, study)
+    return pair_of(session, assignment, study, workload(session, annotator, study))
 
 
 def last_answered(session: Session, annotator_id: str) -> str | None:
@@ -131,3 +147,10 @@ def _standing(session: Session, assignment_id: str) -> Vote | Skip | None:
     a_vote = select(Vote).where(Vote.assignment_id == assignment_id, Vote.undone_at.is_(None))
     a_skip = select(Skip).where(Skip.assignment_id == assignment_id, Skip.undone_at.is_(None))
     return session.scalars(a_vote).one_or_none() or session.scalars(a_skip).one_or_none()
+
+
+def _feedback(assignment: Assignment, choice: Choice) -> Feedback | None:
+    if assignment.purpose is not Purpose.TUTORIAL:
+        return None
+    better = Choice.LEFT if assignment.a_is_left else Choice.RIGHT
+    return Feedback(agreed=choice is better, better=better)

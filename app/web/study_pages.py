@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import quote
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Cookie, Request
+from sqlalchemy.orm import Session
 from starlette.responses import RedirectResponse, Response
 
 from app.api.dependencies import Transaction
@@ -18,11 +20,20 @@ from app.db.models import Annotator, ApiKey, Job, Role
 from app.errors import Problem
 from app.keys import hash_secret, is_usable
 from app.settings import get_settings
-from app.studies.results import progress, results, study_warnings, subset_sizes
+from app.studies.results import (
+    StudyResults,
+    progress,
+    results,
+    study_warnings,
+    subset_sizes,
+    systems_of,
+)
 from app.studies.statistics import Outcome
 from app.web.render import render
 
 router = APIRouter(include_in_schema=False)
+
+_LETTERS = "abcdefghijkl"
 
 SessionCookie = Annotated[str | None, Cookie(alias=SESSION_COOKIE)]
 RaterCookie = Annotated[str | None, Cookie(alias=RATER_COOKIE)]
@@ -109,24 +120,39 @@ def view_study(study_id: StudyId, session: Transaction, cookie: SessionCookie = 
         return RedirectResponse(f"/login?next={quote(f'/studies/{study_id}/view')}", 303)
     study = find_study(session, study_id)
     found = results(session, study.id)
-    pooled = {"harmless": found.harmless, "helpful": found.helpful, "total": found.total}
     sizes = subset_sizes(session, study.id)
     raters = progress(session, study)
+    systems = dict(zip(_LETTERS, jobs_of(session, study.id), strict=False))
     taken: set[str] = set()
     if study.protocol == "paper":
         taken = {subset for rater in raters if not rater.revoked for subset in rater.subsets}
     return render(
         "study.html",
         study=study,
-        systems={"a": session.get_one(Job, study.a_job_id), "b": session.get_one(Job, study.b_job_id)},
+        systems=systems,
         sizes=sizes,
         warnings=study_warnings(session, study),
         raters=raters,
         free_subsets=[subset for subset in sizes if subset not in taken],
-        bars=[bar(name, one) for name, one in (pooled | found.subsets).items()],
+        bars=bars(found, systems),
         agreement=found.agreement,
         exclusions=found.exclusions,
     )
+
+
+def jobs_of(session: Session, study_id: str) -> list[Job]:
+    """The jobs that a study compares, in its order."""
+    return [session.get_one(Job, job_id) for job_id in systems_of(session, study_id)]
+
+
+def bars(found: StudyResults, systems: Mapping[str, Job]) -> list[Bar]:
+    """A bar for each aspect and subset of two systems; of more, one for every two systems."""
+    if len(found.pairs) == 1:
+        alone = found.pairs[0]
+        pooled = {"harmless": alone.harmless, "helpful": alone.helpful, "total": alone.total}
+        return [bar(name, one) for name, one in (pooled | alone.subsets).items()]
+    letters = {job.id: letter for letter, job in systems.items()}
+    return [bar(f"{letters[pair.a]} against {letters[pair.b]}", pair.total) for pair in found.pairs]
 
 
 def bar(name: str, outcome: Outcome) -> Bar:

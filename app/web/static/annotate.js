@@ -120,10 +120,12 @@ tabs.addEventListener("message", ({ data }) => {
   if (!ended) inLine(look);
 });
 
-// An answer has arrived. Feedback of a tutorial would be shown here.
-function arrived() {
+// An answer has arrived; the tutorial says something to it.
+function arrived({ feedback }) {
   pairs.done += 1;
   refresh();
+  if (feedback?.agreed) screen.say("Practice: your answer to the pair before is the expected one.");
+  else if (feedback) screen.say(`Practice: to the pair before, “${SAID[feedback.better]}” was expected.`);
 }
 
 // Ask what is open: another tab or device may have answered what this one holds.
