@@ -114,7 +114,7 @@ function sync() {
   });
 }
 
-const tabs = new BroadcastChannel(`deft-refusals:${rater}`);
+const tabs = new BroadcastChannel(`rating-refusals:${rater}`);
 tabs.addEventListener("message", ({ data }) => {
   screen.showError(data);
   if (!ended) inLine(look);

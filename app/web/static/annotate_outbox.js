@@ -7,7 +7,7 @@ import { Refused, post } from "./annotate_service.js";
 
 export class Outbox {
   constructor(rater) {
-    this.prefix = `deft-answer:${rater}:`;
+    this.prefix = `rating-answer:${rater}:`;
   }
 
   /** Keys of the answers that wait, oldest first. */

@@ -1,8 +1,8 @@
 // What stands on the rater's screen. Texts of a study are shown as text, never as markup.
 
 const ROLES = { user: "Person", assistant: "Assistant", system: "Instructions to the assistant" };
-const UNFOLDED = "deft-earlier-turns-shown"; // options of this browser
-const TOGETHER = "deft-scroll-together";
+const UNFOLDED = "rating-earlier-turns"; // options of this browser
+const TOGETHER = "rating-scroll-together";
 const $ = (id) => document.getElementById(id);
 const panes = [$("left"), $("right")];
 const together = $("together");
