@@ -267,6 +267,7 @@ def test_an_ended_session_keeps_the_votes_until_the_link_is_opened_again(
     rater = service.rater(study)
     page = browser.open(rater.link)
     expect_rated(page, 0, 3)
+    wait_until_held(page)
     browser.context.clear_cookies()
     winner = author(page, "left")
     page.keyboard.press("1")
