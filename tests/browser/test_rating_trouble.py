@@ -21,7 +21,7 @@ from scipy.stats import binomtest
 
 from app.db.models import Role
 from app.main import create_app
-from tests.browser.rating import author, question
+from tests.browser.rating import author, question, wait_until_held
 from tests.browser.watched import Watched
 from tests.study_world import Service, api_key
 
@@ -105,7 +105,7 @@ def test_two_raters_through_everything(process: Process, browse: Callable[..., W
         for number in range(60):
             if number == 10:
                 ada.arrived(10)
-                ada.page.wait_for_load_state("networkidle")
+                wait_until_held(ada.page)
                 browsers[0].context.set_offline(True)
             if number == 14:
                 expect(ada.page.locator("#waiting")).to_contain_text("4 votes wait")
@@ -129,6 +129,9 @@ def test_two_raters_through_everything(process: Process, browse: Callable[..., W
                 expect(other.locator("#error")).to_contain_text("another choice was made", timeout=30_000)
                 other.close()
             if number == 40:
+                for seat in seats:
+                    seat.arrived(40)
+                    wait_until_held(seat.page)
                 process.kill()
             if number == 43:
                 expect(ada.page.locator("#waiting")).to_contain_text("3 votes wait", timeout=30_000)
