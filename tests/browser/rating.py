@@ -13,6 +13,11 @@ def expect_rated(page: Page, done: int, total: int) -> None:
         expect(page.locator("[data-choice=tie]")).to_be_enabled()
 
 
+def wait_until_held(page: Page, pairs: int = 5) -> None:
+    """Until the page holds so many pairs, the one on the screen included."""
+    expect(page.locator("#rating")).to_have_attribute("data-held", str(pairs), timeout=30_000)
+
+
 def author(page: Page, side: str) -> str:
     """Which system wrote the answer on a side, told by the text on the screen alone."""
     return page.locator(f"#{side}").inner_text().split()[0].removeprefix("system-")

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from app.db.models import Skip, Vote
 from app.db.session import transaction
-from tests.browser.rating import author, expect_rated, question
+from tests.browser.rating import author, expect_rated, question, wait_until_held
 from tests.browser.watched import Watched
 from tests.study_world import Rater, Service
 
@@ -38,11 +38,6 @@ def rows(kind: type[Vote | Skip]) -> int:
     """Rows of votes or skips, the undone ones too."""
     with transaction() as session:
         return session.scalar(select(func.count()).select_from(kind)) or 0
-
-
-def wait_until_held(page: Page) -> None:
-    """Until the pairs to come are there: nothing is asked for any more."""
-    page.wait_for_load_state("networkidle")
 
 
 def vote(page: Page, key: str, done: int, total: int) -> str:
@@ -200,7 +195,7 @@ def test_an_undo_whose_answer_is_lost_takes_one_vote_back(
     vote(page, "1", 1, 4)
     last = question(page)
     vote(page, "1", 2, 4)
-    wait_until_held(page)
+    wait_until_held(page, 2)
 
     def lose_the_answer(route: Route) -> None:
         route.fetch()
@@ -241,7 +236,7 @@ def test_two_raters_of_one_browser_do_not_mix(service: Service, browse: Callable
     ada, bob = service.rater(study, "Ada"), service.rater(study, "Bob")
     page = browser.open(ada.link)
     expect_rated(page, 0, 4)
-    wait_until_held(page)
+    wait_until_held(page, 4)
     page.route("**/assignments/*", lambda route: route.abort())
     page.keyboard.press("1")
     expect(page.locator("#waiting")).to_contain_text("1 vote waits")
@@ -267,6 +262,7 @@ def test_an_ended_session_keeps_the_votes_until_the_link_is_opened_again(
     rater = service.rater(study)
     page = browser.open(rater.link)
     expect_rated(page, 0, 3)
+    wait_until_held(page, 3)
     browser.context.clear_cookies()
     winner = author(page, "left")
     page.keyboard.press("1")

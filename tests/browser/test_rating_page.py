@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from app.db.models import Skip
 from app.db.session import transaction
-from tests.browser.rating import expect_rated, question
+from tests.browser.rating import expect_rated, question, wait_until_held
 from tests.browser.watched import Watched
 from tests.study_world import Row, Service, evaluated_job
 
@@ -72,7 +72,7 @@ def test_axe_finds_nothing_in_any_state(
     page.locator("#skip-cancel").click()
     check("paused", "p")
     page.keyboard.press("p")
-    page.wait_for_load_state("networkidle")
+    wait_until_held(page, 3)
     browser.context.set_offline(True)
     page.keyboard.press("1")
     expect(page.locator("#waiting")).to_be_visible()

@@ -44,6 +44,7 @@ function refresh() {
   const done = pairs.done + outbox.size;
   const open = displayed !== null && !working && !ended && !paused;
   rating.setAttribute("aria-busy", String(working || (displayed === null && !pairs.finished)));
+  rating.dataset.held = pairs.size;
   for (const button of [...choices, tools.skip, tools.flag]) button.disabled = !open;
   tools.undo.disabled = working || ended || paused || (done === 0 && !pairs.finished);
   tools.pause.disabled = displayed === null && !paused;

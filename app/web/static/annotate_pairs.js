@@ -21,6 +21,11 @@ export class Pairs {
     return this.#held[0] ?? null;
   }
 
+  /** Pairs held, the one on the screen included. */
+  get size() {
+    return this.#held.length;
+  }
+
   /** Drop the pair on the screen, which was answered, and return it. */
   leave() {
     return this.#held.shift();
