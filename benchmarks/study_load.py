@@ -2,7 +2,7 @@
 
 Starts PostgreSQL, Valkey and one process of the API on this machine, makes a study of 5,000 pairs with two
 raters each, repeats, gold and a tutorial, and lets fifty raters vote over HTTP until nothing is left: more
-than 10,000 votes. Each thinks for ``--pause`` seconds on average over a pair. The raters share the service's
+than 10,000 votes. Each thinks for ``--pause`` seconds on average over a pair; the raters share the service's
 cores. Writes ``results/study_load.json``: what the study holds in the end, and how long requests took.
 """
 
