@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from openmp_wait_policy import cpu_name
+from deft_engine.matrix_products import cpu_name
 
 RESULT = Path(__file__).parent / "results" / "demo.json"
 

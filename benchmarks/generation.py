@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matrix_products import Library, matrix_products
 from measuring import alternate, data_name, machine, median, parser, samples_of, seconds, write
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from deft_engine.generation import Decoder
+from deft_engine.matrix_products import Library, multiplied_by
 from deft_engine.models import load_policy
 from deft_engine.templates import resolve_template
 from deft_engine.tokenizer import load_tokenizer
@@ -80,14 +80,14 @@ def measure(uri: str, data: Path | None, count: int, new_tokens: int, rounds: in
 
     def peer_side(name: str, library: Library) -> Callable[[], float]:
         def work() -> None:
-            with matrix_products(library), torch.inference_mode():
+            with multiplied_by(library), torch.inference_mode():
                 texts[name] = peer(model, tokenizer, prompts, new_tokens)
 
         return lambda: seconds(work)
 
     def our_side(name: str, how: Decoder) -> Callable[[], float]:
         def work() -> None:
-            with matrix_products("onednn"):
+            with multiplied_by("onednn"):
                 texts[name], tokens[name] = ours(how, prompts)
 
         return lambda: seconds(work)

@@ -16,12 +16,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from openmp_wait_policy import cpu_name
-
 from deft_client.demo_data import write_jsonl
 from deft_engine.base import Spec
 from deft_engine.data.samples import read_samples
 from deft_engine.environment import ENGINE_DEFAULTS, engine_environment
+from deft_engine.matrix_products import cpu_name
 from deft_engine.run import StopRequest, execute
 from deft_engine.stages import ImportSpec
 from deft_engine.types import Sample

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from deft_engine.matrix_products import cpu_name
+
 POLICIES: dict[str, dict[str, str]] = {
     "spin (default)": {},
     "sleep (PASSIVE)": {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"},
@@ -87,14 +89,6 @@ def compare() -> dict[str, Any]:
             for policy, each in rounds.items()
         }
     return found
-
-
-def cpu_name() -> str:
-    """The CPU's name as the kernel gives it."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown"
-    )
 
 
 def main() -> None:

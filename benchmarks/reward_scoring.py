@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matrix_products import Library, matrix_products
 from measuring import alternate, data_name, machine, median, parser, samples_of, seconds, write
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextClassificationPipeline
 
 from deft_engine.data.collate import collate
 from deft_engine.data.tokenise import TokenisedSample, tokenise
 from deft_engine.logps import ranked_rewards
+from deft_engine.matrix_products import Library, multiplied_by
 from deft_engine.models import new_reward_model
 from deft_engine.resumable import token_batches
 from deft_engine.templates import resolve_template
@@ -65,7 +65,7 @@ class Sides:
         )
 
         def work() -> None:
-            with matrix_products(library), torch.inference_mode():
+            with multiplied_by(library), torch.inference_mode():
                 self.rewards[name] = [found["score"] for found in scorer(self._sequences)]
 
         return seconds(work)
@@ -74,7 +74,7 @@ class Sides:
         """Seconds of the engine."""
 
         def work() -> None:
-            with matrix_products("onednn"), torch.inference_mode():
+            with multiplied_by("onednn"), torch.inference_mode():
                 self.rewards[name] = self._engine_rewards(self._models[dtype])
 
         return seconds(work)

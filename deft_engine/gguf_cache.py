@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deft_engine.cache import cache_folder
 from deft_engine.canonical import canonical_json, sha256_hex
 from deft_engine.model_source import ModelSource, reported
 
@@ -40,8 +40,8 @@ def forget_quantization(model: PreTrainedModel) -> None:
 
 
 def _folder(source: ModelSource) -> Path:
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deft" / "gguf"
-    root.mkdir(parents=True, exist_ok=True)
+    root = cache_folder() / "gguf"
+    root.mkdir(exist_ok=True)
     target = root / _key(source)
     with (root / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes one unpacks and the others wait

@@ -23,6 +23,7 @@ import deft_engine.oasst_reward  # noqa: F401  # teaches transformers that layou
 from deft_engine.builtin.tiny import tiny_policy
 from deft_engine.errors import ModelError
 from deft_engine.gguf_cache import forget_quantization, unpacked
+from deft_engine.matrix_products import use_fastest
 from deft_engine.model_source import (
     CARD,
     OASST_REWARD_MODEL,
@@ -63,6 +64,11 @@ def core_model(model: PreTrainedModel) -> PreTrainedModel:
     return unwrap() if unwrap else model
 
 
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Name -> parameter that training moves, tied ones once."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
 @contextmanager
 def as_it_computes(core: PreTrainedModel) -> Iterator[None]:
     """Within it, a model is looked at: no dropout, no gradient, no autocast; its mode is back afterwards."""
@@ -91,6 +97,7 @@ def load_policy(uri: str, dtype: DtypeName) -> PreTrainedModel:
         ModelError: it is not there, is incomplete or of another kind, or would need remote code.
     """
     source = locate(uri)
+    use_fastest()
     if source.builtin:
         return tiny_policy(resolve_dtype(dtype)).eval()
     return _load(AutoModelForCausalLM, unpacked(source), "policy", dtype)
@@ -108,6 +115,7 @@ def load_reward_model(uri: str, dtype: DtypeName) -> PreTrainedModel:
             f"{uri} is a language model, not a reward model",
             hint="train a reward model from it with a job of kind reward_model",
         )
+    use_fastest()
     model = _load(AutoModelForSequenceClassification, source, "reward_model", dtype)
     if model.config.num_labels != 1:
         raise ModelError(

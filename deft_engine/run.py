@@ -34,6 +34,7 @@ from deft_engine.durable import fsync
 from deft_engine.errors import DeftError, DiskFull, Interrupted, OutOfMemory, StageCrashed
 from deft_engine.events import EventWriter
 from deft_engine.launch import launch
+from deft_engine.matrix_products import in_use
 from deft_engine.stages import STAGES
 from deft_engine.usage import process_usage
 from deft_engine.world import ALONE, World
@@ -188,6 +189,7 @@ def run_stage(
         "outputs": _hash_outputs(building),
         "result": result,
         "versions": versions(),
+        "matrix_products": in_use(),
         "usage": process_usage(),
         "attempt": request.attempt,
         "started_at": started.isoformat(),
