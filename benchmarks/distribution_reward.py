@@ -1,8 +1,8 @@
 """What R_dis costs: ``python benchmarks/distribution_reward.py [--data FILE --model MODEL]``.
 
-A DPO step (forward and backward pass of the policy, on a batch of pairs) without the distribution reward, with it
-by the identity of eqs 16-17, with it by its definition (a log-softmax over the vocabulary), and with the
-identity and its share of the gradient measured, as every ``log_every``-th step does. Alternating, in float32.
+A DPO step (forward and backward pass of the policy, on a batch of pairs) without the distribution reward,
+with it by the identity of eqs 16-17, with it by its definition (a log-softmax over the vocabulary), and with
+the identity and its share of the gradient measured, as some 20 steps of a run do. Alternating, in float32.
 
 Writes ``results/distribution_reward.json``.
 """

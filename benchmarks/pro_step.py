@@ -1,9 +1,9 @@
 """A PRO step on lists, beside padded rows: ``python benchmarks/pro_step.py --data FILE [--model MODEL]``.
 
 The peer gives every response a row with a prompt of its own, padded to the longest, through the model as
-transformers ships it and a log-softmax over all of its logits; the loss is the same object. Both multiply by the
-same library. Forward and backward pass on the same token ids, alternating, in float32; loss and gradients are
-compared first. FILE has lists of responses in any of the formats (``rmb-benchmark``'s have 3 to 14).
+transformers ships it and a log-softmax over all of its logits; the loss is the same object. Both multiply by
+the same library. Forward and backward pass on the same token ids, alternating, in float32; loss and gradients
+are compared first. FILE has lists of responses in any of the formats (``rmb-benchmark``'s have 3 to 14).
 
 Writes ``results/pro_step.json``.
 """

@@ -2,7 +2,7 @@
 
 Starts PostgreSQL, Valkey and one process of the API on this machine, makes a study of 5,000 pairs with two
 raters each, repeats, gold and a tutorial, and lets fifty raters vote over HTTP until nothing is left: more
-than 10,000 votes. Each thinks for ``--pause`` seconds on average over a pair. The raters share the service's
+than 10,000 votes. Each thinks for ``--pause`` seconds on average over a pair; the raters share the service's
 cores. Writes ``results/study_load.json``: what the study holds in the end, and how long requests took.
 """
 
@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import machine, parser, write
+import psutil
+from measuring import machine, parser, seconds, write
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the tests' world has the raters
 
@@ -50,6 +51,16 @@ def database_and_broker() -> Iterator[None]:
         yield
 
 
+def cpu_seconds() -> dict[str, float]:
+    """What the service and, in this process, the raters have used of the cores, whatever else runs there."""
+    used = {"api": 0.0, "postgres": 0.0, "raters": sum(psutil.Process().cpu_times()[:2])}
+    for process in psutil.Process().children(recursive=True):
+        times = process.cpu_times()
+        name = "postgres" if process.name().startswith("postgres") else "api"
+        used[name] += times.user + times.system + times.children_user + times.children_system
+    return used
+
+
 def milliseconds(waits: Sequence[float]) -> dict[str, float]:
     """Quantiles of how long a rater waited."""
     quantiles = {"p50": 50, "p95": 95, "p99": 99, "max": 100}
@@ -61,8 +72,20 @@ def measured(pause: float) -> dict[str, Any]:
     gold = [{"prompt": f"Which is {n}?", "better": str(n), "worse": str(n + 1)} for n in range(25)]
     with database_and_broker(), serving() as url, researcher(url) as http:
         study = make_study(http, dict.fromkeys(_SUBSETS, _PER_SUBSET), gold=gold, **_DESIGN)
-        load = rate_at_once(url, study["id"], invite(http, study, _RATERS), pause)
+        keys = invite(http, study, _RATERS)
+        before = cpu_seconds()
+        load = rate_at_once(url, study["id"], keys, pause)
+        spent = {name: after - before[name] for name, after in cpu_seconds().items()}
         found = books(http, study["id"])
+        afterwards = {
+            name: round(seconds(lambda path=path: http.get(path).raise_for_status()), 2)
+            for name, path in {
+                "results": f"/studies/{study['id']}/results",
+                "annotators": f"/studies/{study['id']}/annotators",
+                "export": f"/studies/{study['id']}/export.csv",
+            }.items()
+        }
+    requests = sum(map(len, load.waits.values()))
     return {
         "acknowledged": len(load.votes),
         "lost_or_doubled": abs(found.votes - len(load.votes))
@@ -71,8 +94,10 @@ def measured(pause: float) -> dict[str, Any]:
         "pairs_by_their_votes": dict(Counter(found.of_pair.values())),
         "worst_balance": found.worst_balance,
         "seconds": round(load.seconds, 1),
-        "requests_per_second": round(sum(map(len, load.waits.values())) / load.seconds, 1),
+        "requests_per_second": round(requests / load.seconds, 1),
+        "cpu_ms_per_request": {name: round(1000 * used / requests, 2) for name, used in spent.items()},
         "ms": {kind: milliseconds(waits) for kind, waits in load.waits.items()},
+        "seconds_of_researchers": afterwards,
         "ms_all": milliseconds([wait for waits in load.waits.values() for wait in waits]),
     }
 

@@ -15,7 +15,8 @@ from deft_engine.sample_scores import write_sample_scores
 from deft_engine.stages import EvaluateSpec
 from deft_engine.types import Generation, Response, Sample, Score
 
-_MAX_LENGTH = 1024  # tokens of prompt and response that r_eval sees, as in ``ScoreSpec``
+MAX_LENGTH = 1024
+"""Tokens of prompt and answer that a reward model sees, as in ``ScoreSpec``."""
 _CURVES = {"reward": "eval/reward", "bleu": "eval/bleu"}  # figure -> metric of its total
 
 
@@ -78,7 +79,7 @@ def _rewards(context: StageContext[EvaluateSpec], generations: Sequence[Generati
         context.inputs["reward_model"],
         samples,
         responses="all",
-        max_length=_MAX_LENGTH,
+        max_length=MAX_LENGTH,
         events=context.events,
         stop=context.stop,
         work=context.work,

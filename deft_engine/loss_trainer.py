@@ -21,7 +21,7 @@ from transformers.training_args import OptimizerNames
 
 from deft_engine.errors import CheckpointMismatch, SpecError, TrainingDiverged
 from deft_engine.losses.output import LossOutput
-from deft_engine.models import core_model
+from deft_engine.models import core_model, trainable
 from deft_engine.sharding import deepspeed_config, keep_whole, local_part, shard_fully
 from deft_engine.specs import TrainingSpec
 from deft_engine.training_data import BatchOrder, TrainingBatch
@@ -161,7 +161,7 @@ class LossTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed h
 
     def _save_weights(self, folder: Path) -> None:
         if self._part or self.training.world.first:
-            parameters = _trainable(self.training.model)
+            parameters = trainable(self.training.model)
             parts = {name: local_part(p.detach()).contiguous() for name, p in parameters.items()}
             save_file(parts, folder / _WEIGHTS.format(part=self._part))
 
@@ -182,7 +182,7 @@ class LossTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed h
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         saved = load_file(Path(resume_from_checkpoint) / _WEIGHTS.format(part=self._part))
-        parameters = {name: local_part(p) for name, p in _trainable(self.training.model).items()}
+        parameters = {name: local_part(p) for name, p in trainable(self.training.model).items()}
         if {n: p.shape for n, p in parameters.items()} != {n: t.shape for n, t in saved.items()}:
             raise CheckpointMismatch(
                 f"{resume_from_checkpoint}: its parameters are not those of the model",
@@ -211,7 +211,10 @@ class _Steps(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         training = self._trainer.training
         training.recorder.step(state.global_step, self._trainer.last_grad_norm, self._learning_rate)
-        if state.global_step == state.max_steps:
+        last = state.global_step == state.max_steps
+        if last or state.global_step % self._trainer.order.steps_per_epoch == 0:
+            training.end_epoch(state.global_step)
+        if last:
             return
         control.should_training_stop = bool(training.stop)
         due = state.global_step % training.spec.checkpoint_every == 0
@@ -264,11 +267,6 @@ def _optimizer(spec: TrainingSpec) -> OptimizerNames:
             pointer="/training/optimizer",
         )
     return OptimizerNames.ADAMW_8BIT
-
-
-def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Name -> parameter, tied ones once."""
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _diverged(what: str, step: int, batch: TrainingBatch | None = None) -> TrainingDiverged:

@@ -64,6 +64,11 @@ def core_model(model: PreTrainedModel) -> PreTrainedModel:
     return unwrap() if unwrap else model
 
 
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Name -> parameter that training moves, tied ones once."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
 @contextmanager
 def as_it_computes(core: PreTrainedModel) -> Iterator[None]:
     """Within it, a model is looked at: no dropout, no gradient, no autocast; its mode is back afterwards."""

@@ -23,6 +23,7 @@ from deft_engine.specs import (
     RewardModelJob,
     Template,
     Thresholds,
+    ValidationSpec,
 )
 from deft_engine.stages import (
     AnswerSpec,
@@ -30,6 +31,7 @@ from deft_engine.stages import (
     DistributionRewardSpec,
     DistributionSpec,
     Dtype,
+    EpochsSpec,
     EvaluateSpec,
     GenerateSpec,
     GradeSpec,
@@ -219,7 +221,10 @@ def _plan_align(plan: Plan, spec: AlignJob, resolver: Resolver) -> None:
         dtype=spec.model.dtype,
         lora=spec.model.lora,
         template=spec.model.template,
+        validation=_epochs_spec(spec),
     )
+    if spec.validation is not None:
+        inputs |= _validation_inputs(plan, spec, spec.validation, grading, resolver)
     trained = plan.add("train", train_spec, inputs)
     if spec.evaluation is None:
         return
@@ -234,6 +239,50 @@ def _plan_align(plan: Plan, spec: AlignJob, resolver: Resolver) -> None:
     grader = grading.reward_model if grading else None
     answering = _Answering({"model": made}, spec.model.dtype, spec.model.template)
     _plan_evaluation(plan, spec.evaluation, eval_samples, answering, grader, resolver)
+
+
+def _epochs_spec(spec: AlignJob) -> EpochsSpec | None:
+    asked = spec.validation
+    if asked is None:
+        return None
+    return EpochsSpec(**asked.model_dump(include=set(EpochsSpec.model_fields)))
+
+
+def _validation_inputs(
+    plan: Plan, spec: AlignJob, asked: ValidationSpec, grading: _Grading | None, resolver: Resolver
+) -> dict[str, Source]:
+    """The prompts and the reward model by which an epoch is chosen.
+
+    Raises:
+        SpecError: there is no dataset or reward model to choose by.
+    """
+    named = asked.dataset or spec.eval_dataset
+    if named is None:
+        raise SpecError(
+            "validation has no prompts: neither validation.dataset nor eval_dataset is given",
+            hint="name one, or set validation to null",
+            pointer="/validation/dataset",
+        )
+    pointer = "/validation/dataset" if asked.dataset else "/eval_dataset"
+    if asked.reward_model is not None:
+        judge: Source | None = resolver.model(asked.reward_model, asked.revision, "/validation/reward_model")
+    else:
+        judge = grading.reward_model if grading else None
+    if judge is None:
+        raise SpecError(
+            "validation has no reward model: none is named and the data is not graded by one",
+            hint="name r_train in validation.reward_model, or set validation to null",
+            pointer="/validation/reward_model",
+        )
+    if spec.evaluation is not None and named == spec.eval_dataset:
+        plan.warnings.append(
+            "the epoch is chosen by answers to prompts of the eval_dataset, as in the paper; the figures "
+            "flatter the model a little: name another validation.dataset"
+        )
+    return {
+        "validation_samples": _samples(plan, named, pointer, resolver),
+        "validation_reward_model": judge,
+    }
 
 
 def _trained_rank_by(method: Method, grading: _Grading | None) -> RankBy:

@@ -93,15 +93,7 @@ def response_values(
     def compute_window(window: list[Sample]) -> list[Rewards]:
         started = time.monotonic()
         inputs = [tokenising.parts(sample, needed(sample)) for sample in window]
-        parts = list(chain.from_iterable(inputs))
-        values: list[list[float]] = [[] for _ in parts]
-        for indices in token_batches(parts):
-            run.stop.check()
-            batch = collate([parts[index] for index in indices]).to(device())
-            with torch.inference_mode():
-                rows = compute(batch).tolist()
-            for index, row in zip(indices, rows, strict=True):
-                values[index] = row[: len(parts[index].responses)]
+        values = values_of(list(chain.from_iterable(inputs)), compute, run.stop.check)
         scored = sum(map(len, values))
         run.pace(done + len(window), len(samples), scored / (time.monotonic() - started))
         in_order = iter(values)
@@ -115,3 +107,23 @@ def response_values(
         done += len(window)
         run.progress(done, len(samples))
         yield from results
+
+
+def values_of(
+    parts: Sequence[TokenisedSample], compute: Callable[[RankedBatch], Tensor], interrupt: Callable[[], None]
+) -> list[list[float]]:
+    """A value of each response of each sample, in packed batches of like length.
+
+    Args:
+        compute: Values ``[batch, ranks]`` of a packed batch, without gradients.
+        interrupt: Called before each batch; it may raise to give up.
+    """
+    values: list[list[float]] = [[] for _ in parts]
+    for indices in token_batches(parts):
+        interrupt()
+        batch = collate([parts[index] for index in indices]).to(device())
+        with torch.inference_mode():
+            rows = compute(batch).tolist()
+        for index, row in zip(indices, rows, strict=True):
+            values[index] = row[: len(parts[index].responses)]
+    return values

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from deft_engine.data.collate import RankedBatch
 from deft_engine.events import EventWriter
 from deft_engine.graders.grader import Responses
 from deft_engine.graders.scoring_context import Rewards
@@ -17,6 +20,10 @@ from deft_engine.templates import resolve_template
 from deft_engine.tokenizer import load_tokenizer
 from deft_engine.types import Samples
 from deft_engine.world import ALONE, World
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
 
 
 def score_samples(
@@ -45,15 +52,32 @@ def score_samples(
         ModelError: the model cannot be used.
         Interrupted: ``stop`` was set; the windows that are done are kept.
     """
-    tokenizer = load_tokenizer(model_uri)
-    template = resolve_template("auto", model_uri, tokenizer)
-    model = load_reward_model(model_uri, "auto").to(device())
-    limit = min(max_length, positions(model))
-    cut: Cut = "left" if isinstance(model, OasstRewardModel) else "prompt"
-    yield from response_values(
-        samples,
-        responses,
-        Tokenising(tokenizer, template, limit, cut),
-        lambda batch: ranked_rewards(model, batch),
-        ScoringPass("rewards", events, stop, work, world),
-    )
+    scorer = RewardScorer.load(model_uri, max_length)
+    run = ScoringPass("rewards", events, stop, work, world)
+    yield from response_values(samples, responses, scorer.tokenising, scorer.rewards, run)
+
+
+@dataclass(frozen=True, slots=True)
+class RewardScorer:
+    """A reward model and how a sample becomes its input."""
+
+    model: PreTrainedModel
+    tokenising: Tokenising
+
+    @classmethod
+    def load(cls, model_uri: str, max_length: int) -> RewardScorer:
+        """The reward model at ``model_uri``, on this machine's device.
+
+        Raises:
+            ModelError: the model cannot be used.
+        """
+        tokenizer = load_tokenizer(model_uri)
+        template = resolve_template("auto", model_uri, tokenizer)
+        model = load_reward_model(model_uri, "auto").to(device())
+        limit = min(max_length, positions(model))
+        cut: Cut = "left" if isinstance(model, OasstRewardModel) else "prompt"
+        return cls(model, Tokenising(tokenizer, template, limit, cut))
+
+    def rewards(self, batch: RankedBatch) -> Tensor:
+        """``[batch, ranks]``, see ``ranked_rewards``."""
+        return ranked_rewards(self.model, batch)

@@ -152,6 +152,23 @@ class EvaluationSpec(Spec):
     """Answers that are decoded at a time."""
 
 
+class ValidationSpec(Spec):
+    """After each epoch the model answers some prompts; the best rewarded epoch is kept (section 4.3)."""
+
+    dataset: DatasetName | None = None
+    """Of the prompts; null: the ``eval_dataset``, whose figures then flatter the model a little."""
+    reward_model: ModelName | None = None
+    """r_train; null: the grader's."""
+    revision: str | None = Field(None, max_length=200)
+    samples: int = Field(256, ge=1)
+    """So many random samples, the same each time."""
+    seed: int = Field(42, ge=0, le=2**32 - 1)
+    max_new_tokens: int = Field(128, ge=1, le=4096)
+    max_prompt_length: int = Field(512, ge=16, le=131_072)
+    batch_size: int = Field(64, ge=1, le=1024)
+    """Answers that are decoded at a time."""
+
+
 class DeepSpeedSpec(Spec):
     """What DeepSpeed divides between the processes."""
 
@@ -228,8 +245,20 @@ class AlignJob(_Job):
     deft: DeftSpec | None = None
     """null is the plain method on all data."""
     training: TrainingSpec = TrainingSpec()
+    validation: ValidationSpec | None = None
+    """null keeps the last epoch."""
     evaluation: EvaluationSpec | None = None
     """null trains without evaluating."""
+
+    @model_validator(mode="after")
+    def _validation_has_a_whole_model(self) -> AlignJob:
+        if self.validation is not None and self.resources.engine in ("zero-3", "fsdp"):
+            raise ValueError(
+                f"validation needs the whole model in one process, and {self.resources.engine} divides it; "
+                "set validation to null, or resources.launcher to torchrun, or to deepspeed with zero_stage "
+                "1 or 2"
+            )
+        return self
 
 
 class GradeJob(_Job):

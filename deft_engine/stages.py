@@ -113,6 +113,16 @@ class DistributionRewardSpec(Spec):
     on: Literal["chosen", "all"]
 
 
+class EpochsSpec(Spec):
+    """Choose the epoch whose model answers best."""
+
+    samples: int
+    seed: int
+    max_new_tokens: int
+    max_prompt_length: int
+    batch_size: int
+
+
 class TrainSpec(Spec):
     """Train a policy by a method, in DEFT form where ``distribution_reward`` is given.
 
@@ -130,6 +140,8 @@ class TrainSpec(Spec):
     dtype: Dtype
     lora: LoraSpec | None
     template: Template
+    validation: EpochsSpec | None = None
+    """null keeps the last epoch."""
 
 
 class GenerateSpec(DividedSpec):
@@ -226,7 +238,9 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "train", TrainSpec, ("samples", "model"), ("model",), Queue.GPU, 2,
-            "deft_engine.train_policy:run", optional_inputs=("levels", "scores", "qdiff", "reference"),
+            "deft_engine.train_policy:run", optional_inputs=(
+                "levels", "scores", "qdiff", "reference", "validation_samples", "validation_reward_model",
+            ),
         ),
         Stage(
             "generate", GenerateSpec, ("samples",), ("generations.jsonl",), Queue.GPU, 1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,7 @@ from deft_engine.training_data import (
     known_rewards,
 )
 from deft_engine.types import Sample
+from deft_engine.validation import Validation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -116,7 +117,8 @@ def run(context: StageContext[TrainSpec]) -> dict[str, Any]:
     model.to(device())
 
     objective = PolicyObjective(spec.method, spec.dtype, _distribution_term(context, tokenizer, order))
-    training = Training.of(context, model, data, objective)
+    validation = Validation.of(context, tokenizer, template)
+    training = Training.of(context, model, data, objective, validation)
     if training.resumed:
         objective.restore(training.resumed.state["objective"])
     elif spec.distribution_reward:
@@ -130,12 +132,14 @@ def run(context: StageContext[TrainSpec]) -> dict[str, Any]:
     for warning in warnings:
         context.events.log(warning, "warning")
     layout = model_layout(core_model(model))
+    best = validation.best() if validation else None
     result = recorder.result() | {
         "omega": term.omega if term else None,
         "grad_share": term.mean_share if term else None,
         "r_dis_first": recorder.first.get("deft/r_dis"),
         "r_dis_last": recorder.last.get("deft/r_dis"),
         "layout": layout,
+        "validation": asdict(best) if best else None,
         "warnings": warnings,
     }
     write_trained_model(context, model, tokenizer, "policy", template, samples, result)

@@ -15,10 +15,12 @@ from deft_engine.errors import Interrupted
 from deft_engine.hidden_states import gradient_checkpointing
 from deft_engine.loss_trainer import LossTrainer
 from deft_engine.losses.output import LossOutput
+from deft_engine.models import core_model
 from deft_engine.sharding import make_whole
 from deft_engine.specs import Engine, TrainingSpec
 from deft_engine.training_data import BatchOrder, TrainingBatch, TrainingData
 from deft_engine.training_metrics import Recorder
+from deft_engine.validation import Validation
 from deft_engine.world import ALONE, World
 
 if TYPE_CHECKING:
@@ -55,6 +57,9 @@ class Training:
     stop: StopRequest
     engine: Engine = "single"
     world: World = ALONE
+    validation: Validation | None = None
+    attention: str = "sdpa"
+    """How the model attends outside of training."""
 
     @classmethod
     def of(
@@ -63,6 +68,7 @@ class Training:
         model: PreTrainedModel,
         data: TrainingData,
         objective: Objective,
+        validation: Validation | None = None,
     ) -> Training:
         """The training that a stage asks for, with the checkpoint to go on from if there is one.
 
@@ -80,7 +86,7 @@ class Training:
         )
         return cls(
             *(model, data, spec.training, objective, recorder, checkpoints, resumed, context.stop),
-            *(spec.engine, world),
+            *(spec.engine, world, validation, core_model(model).config._attn_implementation),
         )
 
     def run(self) -> None:
@@ -102,6 +108,23 @@ class Training:
             raise Interrupted(f"stopped on request after step {trainer.state.global_step}")
         if self.engine in ("zero-3", "fsdp"):
             make_whole(self.model)
+        if self.validation is not None and self.world.first:
+            self.validation.restore(self.model)
+
+    def end_epoch(self, step: int) -> None:
+        """Validate the model after an epoch's last step, if this run does so; the first process does it.
+
+        Raises:
+            Interrupted: asked to stop; the run goes on from its last checkpoint.
+        """
+        if self.validation is None or self.stop:
+            return
+        if self.world.first:
+            alone = self.world.size == 1  # several agree on a stop, at places that all of them pass
+            interrupt = self.stop.check if alone else lambda: None
+            reward = self.validation.validate(self.model, step, self.attention, interrupt)
+            self.recorder.validated(step, reward)
+        self.world.barrier()
 
     def _checkpointing(self) -> AbstractContextManager[None]:
         if not self.spec.gradient_checkpointing:

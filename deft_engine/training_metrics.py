@@ -135,6 +135,10 @@ class Recorder:
         self._window_tokens = 0
         self._window_started = now
 
+    def validated(self, step: int, reward: float) -> None:
+        """Report what the answers after an epoch's last step are worth."""
+        self._events.metrics(step, {"validation/reward": reward})
+
     def _take(self, part: _StepFigures) -> None:
         figures = self._figures
         for name, total, weight in part.totals:

@@ -22,6 +22,7 @@ from app.db.models import Role
 from tests.study_world import api_key, evaluated_job, rows
 
 PATIENCE = 60.0
+_LIMITS = httpx.Limits(keepalive_expiry=3.0)  # the server closes an idle connection after 5 seconds
 
 
 @dataclass
@@ -99,7 +100,7 @@ def rate_at_once(url: str, study_id: str, keys: Sequence[str], pause: float) -> 
 
 async def _rate(url: str, study_id: str, key: str, pause: float, dice: random.Random, load: Load) -> None:
     headers = {"Authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE) as http:
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE, limits=_LIMITS) as http:
         await asyncio.sleep(dice.random() * pause)  # nobody opens a link at the same instant
         while True:
             answer = await _timed(http, "next", f"/studies/{study_id}/assignments:next", {}, load)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _RESAMPLES, _SEED = 1000, 0
-_TOLERANCE, _ITERATIONS = 1e-8, 10_000
+_TOLERANCE, _LONGEST, _ITERATIONS = 1e-9, 1.0, 200
 _PRIOR = 0.5  # a tie of every two systems: no strength is infinite, whoever never lost
 
 
@@ -52,23 +52,25 @@ def strengths(judgments: Sequence[Judgment], systems: int) -> list[Strength]:
 
 
 def bradley_terry(wins: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log strengths [..., systems] of wins [..., winner, loser], by Hunter's MM algorithm (2004).
+    """Log strengths [..., systems] of wins [..., winner, loser], by Newton's method.
 
-    Maximises the likelihood of ``wins`` and of one tie between every two systems.
+    Maximises the likelihood of ``wins`` and of one tie between every two systems, which is concave; steps are
+    at most ``_LONGEST`` long.
     """
     systems = wins.shape[-1]
     wins = wins + _PRIOR * (1 - np.eye(systems))
-    won = wins.sum(axis=-1)  # [..., systems]
     met = wins + np.swapaxes(wins, -1, -2)  # [..., systems, systems]
-    logs = np.zeros(won.shape)
+    logs = np.zeros(wins.shape[:-1])
     for _ in range(_ITERATIONS):
-        strength = np.exp(logs)
-        expected = (met / (strength[..., :, None] + strength[..., None, :])).sum(axis=-1)
-        following = np.log(won / expected)
-        following -= following.mean(axis=-1, keepdims=True)
-        change = np.abs(following - logs).max()
-        logs = following
-        if change < _TOLERANCE:
+        chance = 1 / (1 + np.exp(logs[..., None, :] - logs[..., :, None]))  # that the row's system wins
+        slope = (wins - met * chance).sum(axis=-1)
+        weight = met * chance * (1 - chance)
+        # Only differences matter: the ones keep the sum of the strengths at 0.
+        curvature = weight.sum(axis=-1)[..., None] * np.eye(systems) - weight + 1 / systems
+        step = np.linalg.solve(curvature, slope[..., None])[..., 0]
+        longest = np.abs(step).max(axis=-1, keepdims=True)
+        logs = logs + step * np.minimum(1, _LONGEST / np.maximum(longest, _LONGEST))
+        if longest.max() < _TOLERANCE:
             break
     return logs
 

@@ -29,8 +29,13 @@ class Reward(Spec):
     def per_answer(self, answers: Sequence[Rated]) -> dict[str, list[float | None]]:
         """Each answer's part of both means."""
         raw = [answer.reward for answer in answers]
-        percent = [None if reward is None else 50 * (1 + math.tanh(reward / 2)) for reward in raw]
+        percent = [None if reward is None else in_percent(reward) for reward in raw]
         return {"reward": percent, "reward_raw": raw}
+
+
+def in_percent(reward: float) -> float:
+    """``100 * sigmoid(reward)``"""
+    return 50 * (1 + math.tanh(reward / 2))
 
 
 def _mean(values: Sequence[float | None], signature: str) -> Score:

@@ -176,6 +176,43 @@ def test_the_same_reward_model_in_both_places_is_warned_of() -> None:
     assert not _plan(deft=None).warnings
 
 
+def test_an_epoch_is_chosen_by_the_grader_on_the_eval_dataset_unless_others_are_named() -> None:
+    def validated(**validation: Any) -> tuple[dict[str, Any], list[str]]:
+        plan = _plan(validation=validation)
+        (train,) = (stage for stage in plan.stages if stage.stage == "train")
+        return train.inputs, plan.warnings
+
+    inputs, warnings = validated()
+    assert inputs["validation_reward_model"] == Names().model("judge", None, "")
+    generate = next(stage for stage in _plan(validation={}).stages if stage.stage == "generate")
+    assert inputs["validation_samples"] == generate.inputs["samples"]
+    assert any("epoch" in warning for warning in warnings)
+    inputs, warnings = validated(dataset="held out", reward_model="third-judge")
+    assert inputs["validation_reward_model"] == Names().model("third-judge", None, "")
+    assert inputs["validation_samples"] not in (generate.inputs["samples"], inputs["samples"])
+    assert not any("epoch" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        ({"eval_dataset": None, "evaluation": None}, "/validation/dataset"),
+        ({"deft": None}, "/validation/reward_model"),
+        ({"deft": {"grader": {"name": "random"}}}, "/validation/reward_model"),
+    ],
+)
+def test_an_epoch_cannot_be_chosen_by_nothing(changes: dict[str, Any], pointer: str) -> None:
+    with pytest.raises(SpecError) as refused:
+        _plan(validation={}, **changes)
+    assert refused.value.pointer == pointer
+
+
+@pytest.mark.parametrize("resources", [{"launcher": "fsdp"}, {"deepspeed": {"zero_stage": 3}}])
+def test_a_divided_model_is_not_validated(resources: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="validation needs the whole model"):
+        _plan(validation={}, resources={"processes": 2, **resources})
+
+
 def test_an_evaluation_of_nothing_is_refused() -> None:
     with pytest.raises(SpecError) as caught:
         _plan(evaluation={"bleu": False})
