@@ -29,4 +29,5 @@ class StudyFields(TypedDict, total=False):
     gold_share: float
     tutorial: int | None
     criteria: str
+    texts: str
     seed: int

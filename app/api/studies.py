@@ -21,7 +21,7 @@ from app.errors import Problem, not_found
 from app.idempotency import Idempotent, created
 from app.store import get_store
 from app.studies.creation import create_study, sample
-from app.studies.design import Protocol
+from app.studies.design import Protocol, Texts
 from app.studies.export import export_csv
 from app.studies.planning import StudyPlan, plan_study
 from app.studies.results import (
@@ -63,6 +63,7 @@ class StudyAnswer(Answer):
     gold_share: float
     tutorial: int
     criteria: str
+    texts: Texts
     seed: int
     manifest_sha256: str
     subsets: dict[str, int]
@@ -246,6 +247,7 @@ def _shown(session: Session, study: Study) -> StudyAnswer:
         gold_share=study.gold_share,
         tutorial=study.tutorial,
         criteria=study.criteria,
+        texts=study.texts,
         seed=study.seed,
         manifest_sha256=study.manifest_sha256,
         subsets=subset_sizes(session, study.id),

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from app.studies.creation import CRITERIA
-from app.studies.design import GoldPair, Protocol, StudyDesign
+from app.studies.design import GoldPair, Protocol, StudyDesign, Texts
 from deft_engine.base import Name, Spec, Text
 from deft_engine.errors import SpecError
 
@@ -60,6 +60,8 @@ class NewStudy(Spec):
     """Gold pairs shown first, with feedback after the vote; null: 5 where there is gold."""
     criteria: Annotated[Text, StringConstraints(min_length=1, max_length=4000)] = CRITERIA
     """What raters are asked; shown with every pair."""
+    texts: Texts = "plain"
+    """How raters see prompts and answers: as they are, or ``markdown`` without links and images."""
     seed: int = Field(42, ge=0, le=2**32 - 1)
     """Chooses the prompts and their systems. The sides are drawn from the system's randomness."""
 
@@ -91,5 +93,6 @@ class NewStudy(Spec):
             gold_share=self.gold_share,
             tutorial=default_tutorial if self.tutorial is None else self.tutorial,
             criteria=self.criteria,
+            texts=self.texts,
             seed=self.seed,
         )

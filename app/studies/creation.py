@@ -116,6 +116,7 @@ def create_study(
         gold_share=design.gold_share,
         tutorial=design.tutorial,
         criteria=design.criteria,
+        texts=design.texts,
         seed=design.seed,
         manifest_sha256=manifest_sha256(design, pairs),
         created_by=created_by,

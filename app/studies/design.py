@@ -9,6 +9,7 @@ from typing import Literal
 from deft_engine.errors import SpecError
 
 Protocol = Literal["paper", "rigorous"]
+Texts = Literal["plain", "markdown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class StudyDesign:
     tutorial: int
     criteria: str
     seed: int
+    texts: Texts = "plain"
 
 
 def check_design(design: StudyDesign) -> None:

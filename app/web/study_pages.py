@@ -10,14 +10,15 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from fastapi import APIRouter, Cookie, Request
 from sqlalchemy.orm import Session
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from app.api.assignments import AssignmentId, Rater
 from app.api.dependencies import Transaction
 from app.api.studies import StudyId, find_study
 from app.auth import find_logged_in, start_web_session
 from app.cookies import RATER_COOKIE, SESSION_COOKIE
-from app.db.models import Annotator, ApiKey, Job, Role
-from app.errors import Problem
+from app.db.models import Annotator, ApiKey, Assignment, Job, Role, Study
+from app.errors import Problem, not_found
 from app.keys import hash_secret, is_usable
 from app.settings import get_settings
 from app.studies.results import (
@@ -29,6 +30,7 @@ from app.studies.results import (
     systems_of,
 )
 from app.studies.statistics import Outcome
+from app.web.markdown import to_html
 from app.web.render import render
 
 router = APIRouter(include_in_schema=False)
@@ -50,7 +52,7 @@ def open_link(token: str, request: Request, session: Transaction) -> Response:
     if row is None:
         return _refused(404, "This link does not work", "Ask the person who sent it for a new one.")
     annotator, key = row
-    response = _rating_page(annotator)
+    response = _rating_page(session, annotator)
     response.set_cookie(
         RATER_COOKIE,
         start_web_session(session, key),
@@ -69,7 +71,21 @@ def go_on(session: Transaction, cookie: RaterCookie = None) -> Response:
     annotator = session.scalar(sa.select(Annotator).where(Annotator.key_id == key.id)) if key else None
     if annotator is None:
         return _refused(401, "You are not logged in", "Open your personal link again; your votes are kept.")
-    return _rating_page(annotator)
+    return _rating_page(session, annotator)
+
+
+@router.get("/annotate/pairs/{assignment_id}")
+def rendered_pair(assignment_id: AssignmentId, session: Transaction, rater: Rater) -> JSONResponse:
+    """A pair's texts as HTML from their Markdown, for the page of a study that has them so."""
+    assignment = session.get(Assignment, assignment_id)
+    if assignment is None or assignment.annotator_id != rater.annotator_id:
+        raise not_found("assignment", assignment_id)
+    item = assignment.item
+    a, b = to_html(item.response_a), to_html(item.response_b)
+    left, right = (a, b) if assignment.a_is_left else (b, a)
+    return JSONResponse(
+        {"prompt": [to_html(turn["content"]) for turn in item.prompt], "left": left, "right": right}
+    )
 
 
 @router.get("/blank")
@@ -78,9 +94,10 @@ def blank_page() -> Response:
     return render("blank.html")
 
 
-def _rating_page(annotator: Annotator) -> Response:
+def _rating_page(session: Session, annotator: Annotator) -> Response:
     """The page of one rater; their id keeps the answers apart that wait in a browser used by several."""
-    return render("annotate.html", study_id=annotator.study_id, annotator_id=annotator.id)
+    texts = session.get_one(Study, annotator.study_id).texts
+    return render("annotate.html", study_id=annotator.study_id, annotator_id=annotator.id, texts=texts)
 
 
 def _refused(status: int, title: str, advice: str) -> Response:

@@ -1,4 +1,4 @@
-"""skips, flags of harm and time on the screen"""
+"""skips, flags of harm, time on the screen and how texts are shown"""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.add_column("studies", sa.Column("texts", sa.String(), server_default="plain", nullable=False))
     op.add_column("votes", sa.Column("harmful", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.add_column("votes", sa.Column("seconds", sa.Float(), nullable=True))
     op.create_table(
@@ -44,3 +45,4 @@ def downgrade() -> None:
     op.drop_table("skips")
     op.drop_column("votes", "seconds")
     op.drop_column("votes", "harmful")
+    op.drop_column("studies", "texts")

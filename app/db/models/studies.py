@@ -58,6 +58,7 @@ class Study(Base):
     gold_share: Mapped[float]  # gold pairs for each of a rater's pairs
     tutorial: Mapped[int]  # pairs shown first
     criteria: Mapped[str]
+    texts: Mapped[str] = mapped_column(server_default="plain")  # or "markdown": how raters see them
     seed: Mapped[int] = mapped_column(BigInteger)
     manifest_sha256: Mapped[str]  # of the frozen sample, schedule, gold and design
     unblinded_at: Mapped[datetime | None]
