@@ -22,6 +22,7 @@ from app.api import (
     metrics,
     operations,
     studies,
+    study_results,
 )
 from app.db.session import get_engine
 from app.errors import install_error_handlers
@@ -47,6 +48,7 @@ _ROUTERS = (
     experiments.router,
     experiment_results.router,
     studies.router,
+    study_results.router,
     annotators.router,
     static_files.router,
     study_pages.router,

@@ -25,7 +25,7 @@ from app.keys import create_key, hash_secret, new_secret
 from app.settings import get_settings
 from app.studies.creation import SubsetTaken, add_annotator
 from app.studies.places import exclude
-from app.studies.results import progress
+from app.studies.progress import progress
 from deft_engine.base import Name, Spec
 
 router = APIRouter(prefix="/studies/{study_id}/annotators", tags=["studies"])

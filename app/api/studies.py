@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -14,28 +13,17 @@ from starlette.responses import JSONResponse, Response
 from app.api.dependencies import After, Limit, Researcher, Transaction, Viewer, problems
 from app.api.pages import newest_first
 from app.api.schemas import Answer, Page
-from app.api.study_requests import NewStudy
+from app.api.study_requests import Exclusion, NewStudy
 from app.audit import note
 from app.db.models import Study
 from app.errors import Problem, not_found
 from app.idempotency import Idempotent, created
 from app.store import get_store
 from app.studies.creation import create_study, sample
-from app.studies.design import Protocol, Texts
-from app.studies.export import export_csv
+from app.studies.design import Boundary, Protocol, Reading, Texts
+from app.studies.looks import look_alphas
 from app.studies.planning import StudyPlan, plan_study
-from app.studies.results import (
-    Exclusions,
-    PairResults,
-    RaterFigures,
-    SystemStrength,
-    results,
-    study_warnings,
-    subset_sizes,
-    systems_of,
-    the_two,
-)
-from app.studies.statistics import Agreement, Outcome
+from app.studies.results import study_warnings, subset_sizes, systems_of, the_two
 
 router = APIRouter(prefix="/studies", tags=["studies"])
 
@@ -64,6 +52,12 @@ class StudyAnswer(Answer):
     tutorial: int
     criteria: str
     texts: Texts
+    exclusion: Exclusion
+    results: Reading
+    interim_looks: int
+    boundary: Boundary
+    alphas: list[float]
+    """Of each interim look and of the end, so that all of them together err in 5%; empty without looks."""
     seed: int
     manifest_sha256: str
     subsets: dict[str, int]
@@ -71,35 +65,6 @@ class StudyAnswer(Answer):
     warnings: list[str]
     created_at: datetime
     unblinded_at: datetime | None
-
-
-class Results(Answer):
-    """What the standing votes say, late ones included: wins, ties and losses of ``a`` against ``b``.
-
-    ``pairs`` has every two systems. Where there are more than two, ``subsets``, ``harmless``, ``helpful`` and
-    ``total`` are null, and ``strengths`` ranks the systems by Bradley-Terry (ties are half wins), with
-    bootstrap intervals over prompts. Repeats, gold, the tutorial and raters who were removed with their votes
-    do not count.
-
-    Intervals are 95% Wilson intervals, the sign test is exact and two-sided, ``left`` is the share of the
-    left side among the votes for a side. Under ``rigorous`` a pair can have several votes, which are not
-    independent.
-    """
-
-    object: Literal["study.results"] = "study.results"
-    study: str
-    a: str | None
-    b: str | None
-    unblinded_at: datetime | None
-    subsets: dict[str, Outcome] | None
-    harmless: Outcome | None
-    helpful: Outcome | None
-    total: Outcome | None
-    pairs: list[PairResults]
-    strengths: dict[str, list[SystemStrength]]
-    agreement: Agreement
-    raters: list[RaterFigures]
-    exclusions: Exclusions
 
 
 @router.post(
@@ -147,34 +112,6 @@ def list_studies(
 def retrieve_study(study_id: StudyId, session: Transaction, caller: Viewer) -> StudyAnswer:
     """One study."""
     return _shown(session, find_study(session, study_id))
-
-
-@router.get("/{study_id}/results", operation_id="study_results", responses=problems())
-def study_results(study_id: StudyId, session: Transaction, caller: Researcher) -> Results:
-    """The figures so far; after unblinding they are final."""
-    study = find_study(session, study_id)
-    found = results(session, study.id)
-    a, b = the_two(systems_of(session, study.id))
-    return Results(
-        study=study.id,
-        a=a,
-        b=b,
-        unblinded_at=study.unblinded_at,
-        **{field.name: getattr(found, field.name) for field in fields(found)},
-    )
-
-
-@router.get(
-    "/{study_id}/export.csv",
-    operation_id="export_study",
-    response_class=Response,
-    responses={**problems(), 200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
-)
-def export_study(study_id: StudyId, session: Transaction, caller: Researcher) -> Response:
-    """Every standing vote with its pair, a row each; opens in a spreadsheet without running a formula."""
-    study = find_study(session, study_id)
-    headers = {"Content-Disposition": f'attachment; filename="{study.id}.csv"'}
-    return Response(export_csv(session, study.id), headers=headers, media_type="text/csv; charset=utf-8")
 
 
 @router.post("/{study_id}/unblind", operation_id="unblind_study", responses=problems())
@@ -248,6 +185,11 @@ def _shown(session: Session, study: Study) -> StudyAnswer:
         tutorial=study.tutorial,
         criteria=study.criteria,
         texts=study.texts,
+        exclusion=Exclusion(**study.exclusion),
+        results=study.results,
+        interim_looks=study.interim_looks,
+        boundary=study.boundary,
+        alphas=list(look_alphas(study)),
         seed=study.seed,
         manifest_sha256=study.manifest_sha256,
         subsets=subset_sizes(session, study.id),

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from app.studies.creation import CRITERIA
-from app.studies.design import GoldPair, Protocol, StudyDesign, Texts
+from app.studies.design import Boundary, GoldPair, Protocol, Reading, StudyDesign, Texts
+from app.studies.exclusion import Rules
 from deft_engine.base import Name, Spec, Text
 from deft_engine.errors import SpecError
 
@@ -31,6 +32,19 @@ class NewGoldPair(Spec):
         """As it is stored."""
         turns = [Turn(role="user", content=self.prompt)] if isinstance(self.prompt, str) else self.prompt
         return GoldPair([turn.model_dump() for turn in turns], self.better, self.worse)
+
+
+class Exclusion(Spec):
+    """When a rater's votes are left out, judged from five answers on; null: no such rule."""
+
+    min_gold_accuracy: float | None = Field(None, ge=0, le=1)
+    """Of the hidden gold pairs that they voted on, the share with the better answer chosen."""
+    min_repeat_consistency: float | None = Field(None, ge=0, le=1)
+    """Of the pairs that they judged twice, the share judged alike."""
+    min_seconds: float | None = Field(None, ge=0, le=3600)
+    """Median time of a vote, as their browser tells it."""
+    max_left_rate_deviation: float | None = Field(None, ge=0, le=0.5)
+    """How far the left side's share of their votes for a side may be from 1/2."""
 
 
 class NewStudy(Spec):
@@ -62,6 +76,14 @@ class NewStudy(Spec):
     """What raters are asked; shown with every pair."""
     texts: Texts = "plain"
     """How raters see prompts and answers: as they are, or ``markdown`` without links and images."""
+    exclusion: Exclusion = Exclusion()
+    """Rules for raters, frozen with the sample; results are shown with and without those who break one."""
+    results: Reading = "open"
+    """``after_unblinding``: until then, nobody reads who wins, and nothing that tells it."""
+    interim_looks: int = Field(0, ge=0, le=9)
+    """Looks at the total before the end, evenly spaced, each with its own alpha; 5% over all of them."""
+    boundary: Boundary = "obrien_fleming"
+    """How alpha is shared: little at first (O'Brien and Fleming), or equally (Pocock)."""
     seed: int = Field(42, ge=0, le=2**32 - 1)
     """Chooses the prompts and their systems. The sides are drawn from the system's randomness."""
 
@@ -94,5 +116,9 @@ class NewStudy(Spec):
             tutorial=default_tutorial if self.tutorial is None else self.tutorial,
             criteria=self.criteria,
             texts=self.texts,
+            exclusion=Rules(**self.exclusion.model_dump()),
+            results=self.results,
+            interim_looks=self.interim_looks,
+            boundary=self.boundary,
             seed=self.seed,
         )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from app.studies.exclusion import Rules
 from deft_engine.errors import SpecError
 
 Protocol = Literal["paper", "rigorous"]
 Texts = Literal["plain", "markdown"]
+Reading = Literal["open", "after_unblinding"]
+Boundary = Literal["obrien_fleming", "pocock"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,10 @@ class StudyDesign:
     criteria: str
     seed: int
     texts: Texts = "plain"
+    exclusion: Rules = field(default_factory=Rules)
+    results: Reading = "open"
+    interim_looks: int = 0
+    boundary: Boundary = "obrien_fleming"
 
 
 def check_design(design: StudyDesign) -> None:
@@ -70,6 +77,9 @@ def check_design(design: StudyDesign) -> None:
             hint="give more gold pairs, or ask for a shorter tutorial",
             pointer="/tutorial",
         )
+    _refuse_rules_without_checks(design)
+    if design.interim_looks:
+        _refuse_looks(design)
 
 
 def pairs_of(systems: Sequence[object]) -> list[tuple[int, int]]:
@@ -85,10 +95,42 @@ def _refuse_rigour(design: StudyDesign) -> None:
         "gold": bool(design.gold),
         "tutorial": design.tutorial > 0,
     }
-    for field, wanted in asked.items():
+    for name, wanted in asked.items():
         if wanted:
             raise SpecError(
-                f"the protocol 'paper' has no {field}: each pair is judged once, by its subset's annotator",
+                f"the protocol 'paper' has no {name}: each pair is judged once, by its subset's annotator",
                 hint="ask for the protocol 'rigorous'",
-                pointer=f"/{field}",
+                pointer=f"/{name}",
+            )
+
+
+def _refuse_rules_without_checks(design: StudyDesign) -> None:
+    """A rule needs what it measures, or it would exclude nobody and look as if it had been applied."""
+    if design.exclusion.min_gold_accuracy is not None and len(design.gold) <= design.tutorial:
+        raise SpecError(
+            "no gold pair is hidden among the pairs, so accuracy on gold cannot be measured",
+            hint="give more gold pairs than the tutorial takes, or leave the rule out",
+            pointer="/exclusion/min_gold_accuracy",
+        )
+    if design.exclusion.min_repeat_consistency is not None and design.repeats == 0:
+        raise SpecError(
+            "no pair is repeated, so consistency cannot be measured",
+            hint="ask for repeats, or leave the rule out",
+            pointer="/exclusion/min_repeat_consistency",
+        )
+
+
+def _refuse_looks(design: StudyDesign) -> None:
+    """The boundaries are those of one test on independent votes that is otherwise not looked at."""
+    faults = {
+        "results are open all the time: ask for results 'after_unblinding'": design.results == "open",
+        "they test one comparison: name two systems": len(design.systems) != 2,
+        "they test one vote a pair: ask for raters_per_pair 1": design.protocol == "rigorous"
+        and design.raters_per_pair != 1,
+    }
+    for fault, stands in faults.items():
+        if stands:
+            reason, hint = fault.split(": ")
+            raise SpecError(
+                f"interim looks cannot be planned here, as {reason}", hint=hint, pointer="/interim_looks"
             )

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from app.db.models import Annotator, Assignment, ItemKind, Purpose, Skip, StudyItem
 from app.spreadsheets import csv_text
-from app.studies.results import standing_votes, systems_of, winner_of
+from app.studies.raters import winner_of
+from app.studies.results import standing_votes, systems_of
 
 _HEADER = (
     "sample_id", "subset", "purpose", "counted", "system_a", "system_b", "rater_id", "rater", "choice",

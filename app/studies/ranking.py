@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.studies.statistics import CONFIDENCE, Judgment
+from app.studies.clusters import CONFIDENCE
+from app.studies.statistics import POINTS, Judgment
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,7 +83,7 @@ def _wins_by_prompt(judgments: Sequence[Judgment], systems: int) -> NDArray[np.f
     wins = np.zeros((len(prompts), systems, systems))
     for number, vote in zip(numbers, judgments, strict=True):
         a, b = vote.systems
-        share = {"a": 1.0, "tie": 0.5, "b": 0.0}[vote.winner]
+        share = POINTS[vote.winner]
         wins[number, a, b] += share
         wins[number, b, a] += 1 - share
     return wins

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Row, Select, func, select
 from sqlalchemy.orm import Session, defer
 
 from app.db.models import (
     Annotator,
-    ApiKey,
     Assignment,
-    Choice,
     ItemKind,
     Purpose,
     Skip,
@@ -23,51 +21,16 @@ from app.db.models import (
     StudySystem,
     Vote,
 )
-from app.studies.dealing import workload
+from app.studies.agreement import Agreement, agreement
 from app.studies.design import pairs_of
+from app.studies.exclusion import Rules
 from app.studies.ranking import strengths
-from app.studies.statistics import (
-    ASPECTS,
-    Agreement,
-    Judgment,
-    Outcome,
-    Rate,
-    Winner,
-    agreement,
-    by_aspect,
-    by_subset,
-    rate,
-)
-
-VoteRow = Row[Vote, Assignment, StudyItem, Annotator]
+from app.studies.raters import RaterFigures, rater_figures, winner_of
+from app.studies.statistics import ASPECTS, Judgment, Outcome, by_aspect, by_subset
 
 _COUNTED = (Assignment.purpose == Purpose.PAIR, Annotator.excluded_at.is_(None))
+NOT_YET = Agreement(0, None, None, None, "the study's results are read after unblinding")
 _TEXTS = (StudyItem.prompt, StudyItem.response_a, StudyItem.response_b)
-
-
-@dataclass(frozen=True, slots=True)
-class AnnotatorProgress:
-    """A rater and how far they are."""
-
-    id: str
-    name: str
-    subsets: list[str]
-    key_id: str
-    revoked: bool
-    excluded: bool  # removed, and no vote of theirs counts
-    done: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class RaterFigures:
-    """A rater's votes, to see who votes for one side or late."""
-
-    id: str
-    name: str
-    votes: int
-    late: int
-    left: Rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +67,7 @@ class SystemStrength:
 
 
 @dataclass(frozen=True, slots=True)
-class StudyResults:
+class Figures:
     """Outcomes of system a against system b; where there are more than two systems, see ``pairs``."""
 
     subsets: dict[str, Outcome] | None
@@ -114,8 +77,23 @@ class StudyResults:
     pairs: list[PairResults]
     strengths: dict[str, list[SystemStrength]]  # by aspect, the strongest first; empty for two systems
     agreement: Agreement
+
+
+@dataclass(frozen=True, slots=True)
+class AfterExclusion(Figures):
+    """The same figures without the raters whom the study's rules exclude."""
+
+    excluded_raters: list[str]
+    excluded_votes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResults(Figures):
+    """All figures; ``after_exclusion`` is null where the study has no rules."""
+
     raters: list[RaterFigures]
     exclusions: Exclusions
+    after_exclusion: AfterExclusion | None
 
 
 def systems_of(session: Session, study_id: str) -> list[str]:
@@ -172,63 +150,65 @@ def study_warnings(session: Session, study: Study) -> list[str]:
     return warnings
 
 
-def progress(session: Session, study: Study) -> list[AnnotatorProgress]:
-    """The study's raters in the order in which they were invited."""
-    done = dict(
-        session.execute(
-            select(Assignment.annotator_id, func.count())
-            .join(Vote, Vote.assignment_id == Assignment.id)
-            .join(Annotator, Annotator.id == Assignment.annotator_id)
-            .where(Annotator.study_id == study.id, Vote.undone_at.is_(None))
-            .group_by(Assignment.annotator_id)
-        ).all()
-    )
-    rows = session.execute(
-        select(Annotator, ApiKey.revoked_at)
-        .join(ApiKey, ApiKey.id == Annotator.key_id)
-        .where(Annotator.study_id == study.id)
-        .order_by(Annotator.created_at, Annotator.id)
-    ).all()
-    return [
-        AnnotatorProgress(
-            id=annotator.id,
-            name=annotator.name,
-            subsets=annotator.subsets,
-            key_id=annotator.key_id,
-            revoked=revoked_at is not None,
-            excluded=annotator.excluded_at is not None,
-            done=done.get(annotator.id, 0),
-            total=(
-                workload(session, annotator, study).total if revoked_at is None else done.get(annotator.id, 0)
-            ),
+def results(session: Session, study: Study) -> StudyResults:
+    """All figures over the standing votes on pairs, without those of removed raters.
+
+    While they are hidden, those of the raters and of what does not count alone.
+    """
+    rules = Rules(**study.exclusion)
+    raters = rater_figures(session, study.id, rules)
+    if hidden(study):
+        return StudyResults(
+            None, None, None, None, [], {}, NOT_YET, raters, exclusions(session, study.id), None
         )
-        for annotator, revoked_at in rows
-    ]
+    judgments = counted_judgments(session, study.id)
+    sizes, systems = subset_sizes(session, study.id), systems_of(session, study.id)
+    after = None
+    if rules.any:
+        excluded = [rater.id for rater in raters if rater.excluded_by]
+        kept = [vote for vote in judgments if vote.rater not in excluded]
+        after = AfterExclusion(
+            **_figures(kept, sizes, systems),
+            excluded_raters=excluded,
+            excluded_votes=len(judgments) - len(kept),
+        )
+    return StudyResults(
+        **_figures(judgments, sizes, systems),
+        raters=raters,
+        exclusions=exclusions(session, study.id),
+        after_exclusion=after,
+    )
 
 
-def results(session: Session, study_id: str) -> StudyResults:
-    """All figures over the standing votes on pairs, without those of removed raters."""
+def hidden(study: Study) -> bool:
+    """Whether nothing that tells who wins may be read yet."""
+    return study.results == "after_unblinding" and study.unblinded_at is None
+
+
+def counted_judgments(session: Session, study_id: str) -> list[Judgment]:
+    """The standing votes on pairs of the raters who were not removed."""
+    longer = func.char_length(StudyItem.response_a) - func.char_length(StudyItem.response_b)
     without_texts = standing_votes(study_id).options(*(defer(column) for column in _TEXTS))
-    rows = session.execute(without_texts.where(*_COUNTED)).all()
-    judgments = [_judgment(row) for row in rows]
-    sizes = subset_sizes(session, study_id)
-    systems = systems_of(session, study_id)
+    return [_judgment(row) for row in session.execute(without_texts.add_columns(longer).where(*_COUNTED))]
+
+
+def _figures(judgments: Sequence[Judgment], sizes: Iterable[str], systems: Sequence[str]) -> dict[str, Any]:
+    """The fields of :class:`Figures`."""
     pairs = [_pair_results(judgments, sizes, systems, pair) for pair in pairs_of(systems)]
     alone = pairs[0] if len(pairs) == 1 else None
-    return StudyResults(
-        subsets=alone.subsets if alone else None,
-        harmless=alone.harmless if alone else None,
-        helpful=alone.helpful if alone else None,
-        total=alone.total if alone else None,
-        pairs=pairs,
-        strengths={} if alone else _strengths(judgments, systems),
-        agreement=agreement(judgments),
-        raters=_rater_figures(rows),
-        exclusions=_exclusions(session, study_id, len(rows)),
-    )
+    return {
+        "subsets": alone.subsets if alone else None,
+        "harmless": alone.harmless if alone else None,
+        "helpful": alone.helpful if alone else None,
+        "total": alone.total if alone else None,
+        "pairs": pairs,
+        "strengths": {} if alone else _strengths(judgments, systems),
+        "agreement": agreement(judgments),
+    }
 
 
-def _exclusions(session: Session, study_id: str, counted: int) -> Exclusions:
+def exclusions(session: Session, study_id: str) -> Exclusions:
+    """What does not count in a study's figures."""
     dealt = (
         select(func.count())
         .select_from(Assignment)
@@ -236,13 +216,14 @@ def _exclusions(session: Session, study_id: str, counted: int) -> Exclusions:
         .where(Annotator.study_id == study_id)
     )
     voted = dealt.join(Vote, Vote.assignment_id == Assignment.id)
+    counted = session.scalar(voted.where(*_COUNTED, Vote.undone_at.is_(None)))
     standing_skip = (Skip.assignment_id == Assignment.id) & Skip.undone_at.is_(None)
     skipped = session.scalar(dealt.join(Skip, standing_skip).where(*_COUNTED)) or 0
     removed = select(func.count()).select_from(Annotator).where(Annotator.study_id == study_id)
     excluded = Annotator.excluded_at.is_not(None)
     return Exclusions(
         undone=session.scalar(voted.where(*_COUNTED, Vote.undone_at.is_not(None))) or 0,
-        unvoted=(session.scalar(dealt.where(*_COUNTED)) or 0) - counted - skipped,
+        unvoted=(session.scalar(dealt.where(*_COUNTED)) or 0) - (counted or 0) - skipped,
         skipped=skipped,
         removed_raters=session.scalar(removed.where(excluded)) or 0,
         removed_votes=session.scalar(
@@ -283,8 +264,8 @@ def standing_votes(study_id: str) -> Select[Vote, Assignment, StudyItem, Annotat
     )
 
 
-def _judgment(row: VoteRow) -> Judgment:
-    vote, assignment, item, annotator = row
+def _judgment(row: Row[Vote, Assignment, StudyItem, Annotator, int]) -> Judgment:
+    vote, assignment, item, annotator, longer = row
     return Judgment(
         item=item.id,
         subset=item.subset,
@@ -293,32 +274,5 @@ def _judgment(row: VoteRow) -> Judgment:
         winner=winner_of(vote.choice, assignment.a_is_left),
         prompt=item.sample_id,
         systems=(item.system_a, item.system_b),
+        longer=longer,
     )
-
-
-def winner_of(choice: Choice, a_is_left: bool) -> Winner:
-    """Which of a pair's systems a rater chose."""
-    if choice is Choice.TIE:
-        return "tie"
-    return "a" if (choice is Choice.LEFT) == a_is_left else "b"
-
-
-def _rater_figures(rows: Iterable[VoteRow]) -> list[RaterFigures]:
-    votes: dict[str, list[Vote]] = defaultdict(list)
-    names: dict[str, str] = {}
-    for vote, _, _, annotator in rows:
-        names[annotator.id] = annotator.name
-        votes[annotator.id].append(vote)
-    return [
-        RaterFigures(
-            id=rater,
-            name=names[rater],
-            votes=len(cast),
-            late=sum(vote.late for vote in cast),
-            left=rate(
-                sum(vote.choice is Choice.LEFT for vote in cast),
-                sum(vote.choice is not Choice.TIE for vote in cast),
-            ),
-        )
-        for rater, cast in votes.items()
-    ]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import permutations
 from typing import TYPE_CHECKING, Literal
+
+from app.studies.clusters import CONFIDENCE, Cast, LengthControlled, WinRate, length_controlled, win_rate
 
 if TYPE_CHECKING:
     from scipy.stats._result_classes import BinomTestResult
 
 Winner = Literal["a", "tie", "b"]
 Side = Literal["left", "tie", "right"]
-CONFIDENCE = 0.95
+POINTS: dict[Winner, float] = {"a": 1.0, "tie": 0.5, "b": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Judgment:
     winner: Winner
     prompt: str = ""  # the sample's id; several items can have one prompt
     systems: tuple[int, int] = (0, 1)  # positions of a and b
+    longer: int = 0  # characters of a's response more than of b's
 
 
 ASPECTS: dict[str, Callable[[Judgment], bool]] = {
@@ -65,16 +67,8 @@ class Outcome:
     lose: Rate
     sign_test: SignTest
     left: Rate  # votes for the left side among those for a side; far from 1/2 is a position bias
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """Agreement of raters on the same pairs; null where it is not defined, with the reason."""
-
-    pairs: int  # pairs with two or more votes
-    krippendorff_alpha: float | None
-    cohen_kappa: float | None
-    reason: str
+    win_rate: WinRate  # over raters and pairs
+    length_controlled: LengthControlled
 
 
 def rate(count: int, n: int) -> Rate:
@@ -91,6 +85,7 @@ def outcome(judgments: Iterable[Judgment]) -> Outcome:
     winners = Counter(vote.winner for vote in votes)
     sides = Counter(vote.side for vote in votes)
     decided = winners["a"] + winners["b"]
+    cast = [Cast(POINTS[vote.winner], vote.rater, vote.item) for vote in votes]
     p_value = float(_binomial_test(winners["a"], decided).pvalue) if decided else None
     return Outcome(
         n=len(votes),
@@ -99,6 +94,8 @@ def outcome(judgments: Iterable[Judgment]) -> Outcome:
         lose=rate(winners["b"], len(votes)),
         sign_test=SignTest(decided, p_value),
         left=rate(sides["left"], sides["left"] + sides["right"]),
+        win_rate=win_rate(cast),
+        length_controlled=length_controlled(cast, [vote.longer for vote in votes]),
     )
 
 
@@ -110,54 +107,6 @@ def by_subset(judgments: Sequence[Judgment], subsets: Iterable[str]) -> dict[str
 def by_aspect(judgments: Sequence[Judgment]) -> dict[str, Outcome]:
     """The outcome of each aspect."""
     return {aspect: outcome(filter(belongs, judgments)) for aspect, belongs in ASPECTS.items()}
-
-
-def agreement(judgments: Iterable[Judgment]) -> Agreement:
-    """Krippendorff's alpha over all raters, and Cohen's kappa where exactly two rated pairs in common."""
-    by_item: dict[str, dict[str, Winner]] = defaultdict(dict)
-    for vote in judgments:
-        by_item[vote.item][vote.rater] = vote.winner
-    shared = [votes for votes in by_item.values() if len(votes) > 1]
-    if not shared:
-        return Agreement(0, None, None, "no pair was rated by two raters")
-    raters = sorted({rater for votes in shared for rater in votes})
-    alpha = krippendorff_alpha([list(votes.values()) for votes in shared])
-    kappa = None
-    if len(raters) == 2:
-        kappa = cohen_kappa([(votes[raters[0]], votes[raters[1]]) for votes in shared])
-    reason = "" if alpha is not None else "every vote on a shared pair is the same; agreement is not defined"
-    return Agreement(len(shared), alpha, kappa, reason)
-
-
-def krippendorff_alpha(units: Iterable[Sequence[Hashable]]) -> float | None:
-    """Krippendorff's alpha for nominal values ("Computing Krippendorff's Alpha-Reliability", 2011).
-
-    ``units``: the values that each unit received, one per rater who rated it; units with fewer than two
-    values do not count. None where all values are equal, so that no disagreement could be expected.
-    """
-    coincidences: dict[tuple[Hashable, Hashable], float] = defaultdict(float)  # o_ck, within units
-    for values in units:
-        for pair in permutations(values, 2):
-            coincidences[pair] += 1 / (len(values) - 1)
-    totals: dict[Hashable, float] = defaultdict(float)  # n_c
-    for (value, _), weight in coincidences.items():
-        totals[value] += weight
-    n = sum(totals.values())
-    observed = sum(weight for (one, other), weight in coincidences.items() if one != other)
-    expected = sum(totals[one] * totals[other] for one, other in permutations(totals, 2))
-    if expected == 0:
-        return None
-    return 1 - (n - 1) * observed / expected
-
-
-def cohen_kappa(pairs: Sequence[tuple[Hashable, Hashable]]) -> float | None:
-    """Cohen's kappa of two raters over the units that both rated; None where it is not defined."""
-    n = len(pairs)
-    firsts, seconds = Counter(first for first, _ in pairs), Counter(second for _, second in pairs)
-    chance = sum(firsts[value] * seconds[value] for value in firsts) / n**2 if n else 1.0
-    if chance == 1:
-        return None
-    return (sum(first == second for first, second in pairs) / n - chance) / (1 - chance)
 
 
 def _binomial_test(successes: int, n: int) -> BinomTestResult:

@@ -21,9 +21,9 @@ from app.db.models import Annotator, ApiKey, Assignment, Job, Role, Study
 from app.errors import Problem, not_found
 from app.keys import hash_secret, is_usable
 from app.settings import get_settings
+from app.studies.progress import progress
 from app.studies.results import (
     StudyResults,
-    progress,
     results,
     study_warnings,
     subset_sizes,
@@ -136,7 +136,7 @@ def view_study(study_id: StudyId, session: Transaction, cookie: SessionCookie = 
     if key is None or key.role is Role.ANNOTATOR:
         return RedirectResponse(f"/login?next={quote(f'/studies/{study_id}/view')}", 303)
     study = find_study(session, study_id)
-    found = results(session, study.id)
+    found = results(session, study)
     sizes = subset_sizes(session, study.id)
     raters = progress(session, study)
     systems = dict(zip(_LETTERS, jobs_of(session, study.id), strict=False))

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, Identity, Index, UniqueConstraint, false, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from app.db.models.base import Base, text_enum
+from app.db.models.base import Base, Json, text_enum
 
 
 class Choice(StrEnum):
@@ -59,6 +59,10 @@ class Study(Base):
     tutorial: Mapped[int]  # pairs shown first
     criteria: Mapped[str]
     texts: Mapped[str] = mapped_column(server_default="plain")  # or "markdown": how raters see them
+    exclusion: Mapped[Json] = mapped_column(server_default="{}")  # rules for raters, by name
+    results: Mapped[str] = mapped_column(server_default="open")  # or "after_unblinding": when they are read
+    interim_looks: Mapped[int] = mapped_column(server_default="0")
+    boundary: Mapped[str] = mapped_column(server_default="obrien_fleming")  # of the looks' alphas
     seed: Mapped[int] = mapped_column(BigInteger)
     manifest_sha256: Mapped[str]  # of the frozen sample, schedule, gold and design
     unblinded_at: Mapped[datetime | None]
@@ -74,6 +78,21 @@ class StudySystem(Base):
     study_id: Mapped[str] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+
+
+class StudyLook(Base):
+    """A planned interim look that was taken: what it found of system a against b."""
+
+    __tablename__ = "study_looks"
+
+    study_id: Mapped[str] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # from 1
+    wins: Mapped[int]
+    ties: Mapped[int]
+    losses: Mapped[int]
+    p_value: Mapped[float | None]  # of the sign test; None where nothing is decided
+    alpha: Mapped[float]  # below which the look's p-value ends the study
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class StudyItem(Base):
