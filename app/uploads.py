@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -45,8 +45,7 @@ async def receive_upload(request: Request) -> AsyncIterator[Upload]:
         OSError: the disk is full.
     """
     _refuse_announced_size(request)
-    partial = get_settings().uploads_root / f"{secrets.token_hex(16)}.partial"
-    partial.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial()
     try:
         with partial.open("wb", buffering=0) as file:
             content = _Content(file)
@@ -61,6 +60,20 @@ async def receive_upload(request: Request) -> AsyncIterator[Upload]:
         yield Upload(
             partial, content.sha256, content.size, content.multipart_filename, form.values if form else {}
         )
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_upload(content: bytes) -> Iterator[Upload]:
+    """Bytes that the service made itself, as if they had been sent."""
+    partial = _partial()
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        yield Upload(partial, hashlib.sha256(content).hexdigest(), len(content), None, {})
     finally:
         partial.unlink(missing_ok=True)
 
@@ -174,6 +187,12 @@ async def _in_large_chunks(request: Request) -> AsyncIterator[bytes]:
             pending.clear()
     if pending:
         yield bytes(pending)
+
+
+def _partial() -> Path:
+    partial = get_settings().uploads_root / f"{secrets.token_hex(16)}.partial"
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    return partial
 
 
 def _is_form(request: Request) -> bool:

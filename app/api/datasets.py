@@ -15,6 +15,8 @@ from app.api.dependencies import After, Limit, Researcher, Transaction, Viewer, 
 from app.api.lookup import DatasetId, dataset_or_404
 from app.api.pages import newest_first
 from app.api.schemas import Page
+from app.api.study_datasets import StudyDataset, study_dataset, votes_as_file
+from app.audit import note
 from app.auth import Principal
 from app.dataset_pages import ledger_page, sample_page
 from app.db.augmented import forget_dataset
@@ -34,7 +36,7 @@ from app.errors import FieldError, Problem, invalid_request
 from app.idempotency import IdempotencyHeader, Once, created, once_for
 from app.ids import new_id
 from app.store import get_store
-from app.uploads import Upload, receive_upload
+from app.uploads import Upload, receive_upload, written_upload
 from deft_engine.base import Name, Spec
 from deft_engine.faults import faults
 from deft_engine.plan import DatasetRef, External, plan_dataset
@@ -56,10 +58,14 @@ _FORM = {
 _BODY = {
     "requestBody": {
         "required": True,
-        "description": "A form with the part `file`, or the file's bytes as the body; plain or gzip.",
+        "description": (
+            "A form with the part `file`, or the file's bytes as the body; plain or gzip. Or, as JSON, "
+            "the study whose votes become the dataset."
+        ),
         "content": {
             "multipart/form-data": {"schema": _FORM},
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "application/json": {"schema": StudyDataset.model_json_schema()},
         },
     }
 }
@@ -89,8 +95,14 @@ async def create_dataset(
     subset: Annotated[Name | None, Query(description="Of rows that carry none.")] = None,
     idempotency_key: IdempotencyHeader = None,
 ) -> Response:
-    """Upload a file. It is read and validated after the answer: ask `GET /datasets/{id}` for its status."""
+    """Upload a file, or name a study whose votes are the data.
+
+    It is read and validated after the answer: ask `GET /datasets/{id}` for its status.
+    """
     async with receive_upload(request) as upload:
+        if asked_study := study_dataset(request, upload):
+            once = once_for(request, idempotency_key, asked_study.model_dump_json().encode())
+            return await run_in_threadpool(_store_votes, asked_study, caller, once)
         asked = {"name": name or upload.filename or "untitled", "format": format, "subset": subset}
         fields = _fields({**asked, **upload.fields})
         content = f"{upload.sha256}\n{fields.model_dump_json()}".encode()
@@ -204,6 +216,20 @@ def _store(upload: Upload, fields: UploadFields, caller: Principal, once: Once) 
     """The upload into the store, and its rows; all or nothing."""
     with transaction() as session:
         return once.answer(session, caller, lambda: _create(session, upload, fields))
+
+
+def _store_votes(asked: StudyDataset, caller: Principal, once: Once) -> Response:
+    """A study's votes into the store, as an upload would be."""
+
+    def create() -> Response:
+        name, content = votes_as_file(session, asked)
+        with written_upload(content) as upload:
+            response = _create(session, upload, UploadFields(name=name, format="pairwise"))
+        note(session, caller, "study.dataset", asked.study, {"dataset": response.headers["Location"]})
+        return response
+
+    with transaction() as session:
+        return once.answer(session, caller, create)
 
 
 def _create(session: Session, upload: Upload, fields: UploadFields) -> Response:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import fields
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
@@ -20,6 +20,7 @@ from app.idempotency import Idempotent, created
 from app.studies.agreement import Agreement
 from app.studies.export import export_csv
 from app.studies.looks import Look, NoLook, looks, take_look
+from app.studies.preferences import Ties, preferences_jsonl
 from app.studies.raters import RaterFigures
 from app.studies.results import (
     AfterExclusion,
@@ -117,6 +118,30 @@ def export_study(study_id: StudyId, session: Transaction, caller: Researcher) ->
     study = readable_study(session, study_id)
     headers = {"Content-Disposition": f'attachment; filename="{study.id}.csv"'}
     return Response(export_csv(session, study.id), headers=headers, media_type="text/csv; charset=utf-8")
+
+
+@router.get(
+    "/{study_id}/export.jsonl",
+    operation_id="export_preferences",
+    response_class=Response,
+    responses={
+        **problems(409),
+        200: {"content": {"application/jsonl": {"schema": {"type": "string"}}}},
+    },
+)
+def export_preferences(
+    study_id: StudyId,
+    session: Transaction,
+    caller: Researcher,
+    ties: Annotated[
+        Ties, Query(description="Pairs without a preference: out, or in both orders.")
+    ] = "leave_out",
+) -> Response:
+    """What raters prefer, a row a pair, in the format `pairwise` of datasets."""
+    study = readable_study(session, study_id)
+    headers = {"Content-Disposition": f'attachment; filename="{study.id}.jsonl"'}
+    content = preferences_jsonl(session, study, ties)
+    return Response(content, headers=headers, media_type="application/jsonl")
 
 
 @router.post(
