@@ -51,7 +51,9 @@ def final(error: Exception) -> Exception:
 
 
 def answer_of(response: http.Response) -> Any:
-    """The JSON body, or None where there is none (204)."""
+    """The JSON body, a list of the rows of JSON lines, or None where there is none (204)."""
+    if response.headers.get("content-type", "").startswith("application/jsonl"):
+        return [json.loads(line) for line in response.content.splitlines()]
     return response.json() if response.content else None
 
 

@@ -22,6 +22,7 @@ from deft_client.models import (
     Job,
     Key,
     LedgerEntry,
+    Look,
     Page,
     RenewedLink,
     Sample,
@@ -97,6 +98,13 @@ def upload_dataset(
         file=path,
         on_bytes=on_bytes,
     )
+
+
+def dataset_of_study(
+    study_id: str, ties: str, name: str | None, idempotency_key: str | None
+) -> Call[Dataset]:
+    asked = {"study": study_id, "ties": ties, **_given(name=name)}
+    return Call("POST", "/datasets", _as(Dataset), json=asked, headers=_once(idempotency_key))
 
 
 def retrieve_dataset(dataset_id: str) -> Call[Dataset]:
@@ -263,6 +271,14 @@ def revoke_annotator(study_id: str, annotator_id: str, votes: str | None) -> Cal
 
 def unblind_study(study_id: str) -> Call[Study]:
     return Call("POST", f"/studies/{study_id}/unblind", _as(Study))
+
+
+def look_at_study(study_id: str, idempotency_key: str | None) -> Call[Look]:
+    return Call("POST", f"/studies/{study_id}/looks", _as(Look), headers=_once(idempotency_key))
+
+
+def study_preferences(study_id: str, ties: str) -> Call[list[dict[str, Any]]]:
+    return Call("GET", f"/studies/{study_id}/export.jsonl", _as(list[dict[str, Any]]), {"ties": ties})
 
 
 def next_assignment(study_id: str, after: str | None) -> Call[Assignment | None]:

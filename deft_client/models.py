@@ -265,9 +265,27 @@ class Study(_Answer):
     gold: int = 0
     gold_share: float = 0.0
     tutorial: int = 0
+    exclusion: dict[str, float | None] = {}
+    results: str = "open"
+    interim_looks: int = 0
+    boundary: str = ""
+    alphas: list[float] = []
     manifest_sha256: str = ""
     warnings: list[str] = []
     unblinded_at: datetime | None = None
+
+
+class Look(_Answer):
+    """A planned interim look: the total of a against b; ``crossed`` when the study can end with it."""
+
+    number: int
+    of: int
+    wins: int
+    ties: int
+    losses: int
+    p_value: float | None = None
+    alpha: float
+    crossed: bool
 
 
 class Sight(_Answer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from deft_client import _protocol as protocol
 from deft_client import calls
@@ -50,6 +50,17 @@ class Datasets:
         """
         call = calls.upload_dataset(Path(path), name, format, subset, idempotency_key, on_bytes)
         return self._client.run(call)
+
+    def from_study(
+        self,
+        study_id: str,
+        *,
+        ties: Literal["leave_out", "keep"] = "leave_out",
+        name: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Dataset:
+        """The votes of a study as data; pairs without a preference are left out, or kept in both orders."""
+        return self._client.run(calls.dataset_of_study(study_id, ties, name, idempotency_key))
 
     def wait(self, dataset_id: str, *, timeout: float | None = None, poll: float = 0.5) -> Dataset:
         """Until the dataset is ready or invalid."""

@@ -13,6 +13,15 @@ class GoldPair(TypedDict):
     worse: str
 
 
+class Exclusion(TypedDict, total=False):
+    """When a rater's votes are left out of the figures after exclusion; what is left out is no rule."""
+
+    min_gold_accuracy: float | None
+    min_repeat_consistency: float | None
+    min_seconds: float | None
+    max_left_rate_deviation: float | None
+
+
 class StudyFields(TypedDict, total=False):
     """The fields of ``POST /studies``; what is left out has the service's default."""
 
@@ -30,4 +39,8 @@ class StudyFields(TypedDict, total=False):
     tutorial: int | None
     criteria: str
     texts: str
+    exclusion: Exclusion
+    results: str
+    interim_looks: int
+    boundary: str
     seed: int

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from deft_client import calls
-from deft_client.models import Annotator, Assignment, Page, RenewedLink, Study, StudyPlan, VoteAnswer
+from deft_client.models import Annotator, Assignment, Look, Page, RenewedLink, Study, StudyPlan, VoteAnswer
 from deft_client.study_fields import StudyFields
 
 if TYPE_CHECKING:
@@ -66,8 +66,18 @@ class Studies:
         """Close a study for good; its results are final."""
         return self._client.run(calls.unblind_study(study_id))
 
+    def look(self, study_id: str, *, idempotency_key: str | None = None) -> Look:
+        """Take the next planned interim look at a study whose results are hidden."""
+        return self._client.run(calls.look_at_study(study_id, idempotency_key))
+
+    def preferences(
+        self, study_id: str, *, ties: Literal["leave_out", "keep"] = "leave_out"
+    ) -> Sequence[dict[str, Any]]:
+        """What raters prefer, a row a pair, in the format ``pairwise``."""
+        return self._client.run(calls.study_preferences(study_id, ties))
+
     def results(self, study_id: str) -> dict[str, Any]:
-        """Win, tie and lose per subset and in all, with intervals."""
+        """Win, tie and lose per subset and in all, with intervals, and figures of each rater."""
         return self._client.run(calls.study_results(study_id))
 
     def next_assignment(self, study_id: str, *, after: str | None = None) -> Assignment | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -37,6 +37,24 @@ def upload(
         reading = progress.add_task("reading", total=None)
         dataset = client.datasets.wait(dataset.id)
         progress.update(reading, total=1, completed=1)
+    show(dataset, as_json)
+    raise typer.Exit(0 if dataset.status == "ready" else 1)
+
+
+@app.command()
+def from_study(
+    context: typer.Context,
+    study_id: str,
+    keep_ties: Annotated[
+        bool, typer.Option("--keep-ties", help="Keep pairs without a preference, in both orders.")
+    ] = False,
+    name: Annotated[str | None, typer.Option()] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the votes of a study a dataset, and wait until it has been read."""
+    with client_of(context) as client:
+        ties: Literal["leave_out", "keep"] = "keep" if keep_ties else "leave_out"
+        dataset = client.datasets.wait(client.datasets.from_study(study_id, ties=ties, name=name).id)
     show(dataset, as_json)
     raise typer.Exit(0 if dataset.status == "ready" else 1)
 

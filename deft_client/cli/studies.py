@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -31,6 +32,13 @@ def create(
     gold_share: Annotated[float | None, typer.Option(help="Hidden gold pairs for each pair.")] = None,
     tutorial: Annotated[int | None, typer.Option(help="Gold pairs shown first, with feedback.")] = None,
     criteria: Annotated[str | None, typer.Option(help="What raters are asked.")] = None,
+    exclusion: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RULE=VALUE", help="As min_gold_accuracy=0.8; repeat for more rules."),
+    ] = None,
+    results: Annotated[str | None, typer.Option(help="open or after_unblinding.")] = None,
+    interim_looks: Annotated[int | None, typer.Option(help="Planned looks before the end.")] = None,
+    boundary: Annotated[str | None, typer.Option(help="obrien_fleming or pocock.")] = None,
     seed: Annotated[int | None, typer.Option()] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell the power; create nothing.")] = False,
     win_rate: Annotated[float | None, typer.Option(help="Of the power: wins among decided votes.")] = None,
@@ -41,7 +49,8 @@ def create(
     asked = {
         "pairs_per_prompt": pairs_per_prompt, "raters_per_pair": raters_per_pair, "repeats": repeats,
         "gold": read_list(gold) if gold else None, "gold_share": gold_share, "tutorial": tutorial,
-        "criteria": criteria, "seed": seed,
+        "criteria": criteria, "exclusion": _rules(exclusion) if exclusion else None, "results": results,
+        "interim_looks": interim_looks, "boundary": boundary, "seed": seed,
     }  # fmt: skip
     fields: StudyFields = {"name": name, "systems": systems, "per_subset": per_subset, "protocol": protocol}
     fields |= cast("StudyFields", {field: value for field, value in asked.items() if value is not None})
@@ -111,6 +120,27 @@ def revoke_annotator(
 
 
 @app.command()
+def look(context: typer.Context, study_id: str, as_json: Json = False) -> None:
+    """Take the next planned interim look."""
+    with client_of(context) as client:
+        show(client.studies.look(study_id), as_json)
+
+
+@app.command()
+def preferences(
+    context: typer.Context,
+    study_id: str,
+    keep_ties: Annotated[
+        bool, typer.Option("--keep-ties", help="Keep pairs without a preference, in both orders.")
+    ] = False,
+) -> None:
+    """What raters prefer as JSON lines, which load again as a dataset."""
+    with client_of(context) as client:
+        for row in client.studies.preferences(study_id, ties="keep" if keep_ties else "leave_out"):
+            typer.echo(json.dumps(row, ensure_ascii=False))
+
+
+@app.command()
 def unblind(context: typer.Context, study_id: str, as_json: Json = False) -> None:
     """Close a study for good: no vote is taken or undone after this."""
     with client_of(context) as client:
@@ -126,3 +156,17 @@ def results(context: typer.Context, study_id: str, as_json: Json = False) -> Non
         print_json(found)
     else:
         show(found, as_json)
+
+
+def _rules(given: list[str]) -> dict[str, float]:
+    """The rules of ``RULE=VALUE``; their names are the service's to judge."""
+    rules: dict[str, float] = {}
+    for rule in given:
+        name, _, value = rule.partition("=")
+        try:
+            rules[name] = float(value)
+        except ValueError:
+            raise typer.BadParameter(
+                f"{rule!r} is no rule; write it as min_gold_accuracy=0.8", param_hint="--exclusion"
+            ) from None
+    return rules

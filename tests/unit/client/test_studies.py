@@ -214,3 +214,67 @@ def test_the_tutorial_s_feedback_is_read(script: Script) -> None:
         assert feedback is not None
         assert (feedback.agreed, feedback.better) == (False, "right")
         assert client.studies.vote("asg_2", "tie").feedback is None
+
+
+LOOK = {
+    "number": 1, "of": 2, "wins": 9, "ties": 0, "losses": 1, "p_value": 0.02, "alpha": 0.03, "crossed": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ask", [by_client, by_async_client, by_command])
+def test_a_planned_look_is_taken(script: Script, ask: Callable[..., Any]) -> None:
+    script.answers = [answer(201, LOOK)]
+    assert ask(script, "look", ["stu_1"]) == LOOK
+    assert script.requests[0][:2] == ("POST", "/studies/stu_1/looks")
+    assert "post" in create_app().openapi()["paths"]["/studies/{study_id}/looks"]
+
+
+def test_preferences_are_read_line_by_line(script: Script) -> None:
+    rows = [{"id": "x-1", "chosen": "yes\u2028"}, {"id": "x-2", "chosen": "no"}]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    script.answers = [answer(200, lines, {"Content-Type": "application/jsonl"})] * 3
+
+    async def use() -> Any:
+        async with AsyncDeftClient(script.url) as client:
+            return await client.studies.preferences("stu_1", ties="keep")
+
+    with DeftClient(script.url) as client:
+        assert client.studies.preferences("stu_1", ties="keep") == rows
+    assert asyncio.run(use()) == rows
+    shown = CliRunner().invoke(app, ["--url", script.url, "studies", "preferences", "stu_1", "--keep-ties"])
+    assert [json.loads(line) for line in shown.output.strip().split("\n")] == rows
+    assert {path for _, path, _, _ in script.requests} == {"/studies/stu_1/export.jsonl?ties=keep"}
+
+
+def test_a_study_becomes_a_dataset(script: Script) -> None:
+    made = {"id": "ds_1", "name": "votes", "status": "ready", "sha256": "0", "size": 1}
+    script.answers = [answer(201, made)] * 2 + [answer(201, made), answer(200, made)]
+
+    async def use() -> Any:
+        async with AsyncDeftClient(script.url) as client:
+            return await client.datasets.from_study("stu_1", ties="keep", name="votes")
+
+    with DeftClient(script.url) as client:
+        assert client.datasets.from_study("stu_1", ties="keep", name="votes").id == "ds_1"
+    assert asyncio.run(use()).id == "ds_1"
+    command = ["datasets", "from-study", "stu_1", "--keep-ties", "--name", "votes"]
+    assert CliRunner().invoke(app, ["--url", script.url, *command]).exit_code == 0
+    asked = [json.loads(body) for method, path, _, body in script.requests if method == "POST"]
+    assert asked == [{"study": "stu_1", "ties": "keep", "name": "votes"}] * 3
+
+
+def test_rules_are_given_by_name(script: Script) -> None:
+    script.answers = [answer(201, STUDY)]
+    rules = ["--exclusion", "min_seconds=2", "--exclusion", "min_gold_accuracy=0.8"]
+    hidden = ["--results", "after_unblinding", "--interim-looks", "2", "--boundary", "pocock"]
+    done = CliRunner().invoke(
+        app, ["--url", script.url, "studies", "create", "job_a", "job_b", *rules, *hidden]
+    )
+    assert done.exit_code == 0, done.output
+    asked = json.loads(script.requests[0][3])
+    assert asked["exclusion"] == {"min_seconds": 2, "min_gold_accuracy": 0.8}
+    assert (asked["results"], asked["interim_looks"], asked["boundary"]) == ("after_unblinding", 2, "pocock")
+    wrong = CliRunner().invoke(
+        app, ["--url", script.url, "studies", "create", "a", "b", "--exclusion", "fast"]
+    )
+    assert wrong.exit_code == 2
