@@ -255,7 +255,6 @@ window.addEventListener("online", sync);
 document.addEventListener("visibilitychange", () => {
   if (document.hidden || paused) watch.stop();
   else watch.start();
-  if (!document.hidden && !ended) inLine(async () => { if (outbox.size === 0) await look(); });
 });
 
 history.replaceState(null, "", "/annotate"); // the personal link leaves the address bar
