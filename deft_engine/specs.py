@@ -136,6 +136,14 @@ class TrainingSpec(Spec):
     """Optimiser steps between checkpoints: what a crash can cost."""
 
 
+class DivergenceSpec(Spec):
+    """How far the evaluated model's predictions lie from those of the model that it started from."""
+
+    reference: ModelName | None = None
+    """null: the model that the job trains from; a job of kind ``evaluate`` names one."""
+    revision: str | None = Field(None, max_length=200)
+
+
 class EvaluationSpec(Spec):
     """Greedy generation and its scores (section 4.3)."""
 
@@ -143,6 +151,12 @@ class EvaluationSpec(Spec):
     """r_eval; should differ from the grader's model."""
     revision: str | None = Field(None, max_length=200)
     bleu: bool = True
+    distinct_n: bool = False
+    """How varied the answers are: distinct-1, -2 and -3."""
+    divergence: DivergenceSpec | None = None
+    """KL per token of the answers from a reference model: what alignment costs. ``{}`` asks for it."""
+    perplexity: bool = False
+    """Of the annotated best responses under the evaluated model."""
     max_new_tokens: int = Field(128, ge=1, le=4096)
     max_prompt_length: int = Field(512, ge=16, le=131_072)
     samples: int | None = Field(256, ge=1)

@@ -184,6 +184,9 @@ class EvaluateSpec(Spec):
     """Score generations."""
 
     evaluators: tuple[Evaluator, ...]
+    dtype: Dtype = "auto"
+    template: Template = "auto"
+    """Of the model whose predictions are looked at, where an evaluator does."""
     warnings: tuple[str, ...] = ()
     """What the plan already knows a reader must be told (for example: r_eval is r_train)."""
 
@@ -260,7 +263,8 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "evaluate", EvaluateSpec, ("generations",), ("results.json", "sample_scores.parquet"),
-            Queue.GPU, 2, "deft_engine.evaluation:run", optional_inputs=("reward_model",),
+            Queue.GPU, 3, "deft_engine.evaluation:run",
+            optional_inputs=("reward_model", "model", "reference_model"),
         ),
     )
 }  # fmt: skip

@@ -23,7 +23,7 @@ SEEDS = (1, 2, 3)
 def evaluated(values: np.ndarray, *, subsets: list[str] | None = None, signature: str = "s") -> Evaluated:
     """A run whose figure ``reward`` has these values."""
     ids = [f"p{number}" for number in range(len(values))]
-    scores = SampleScores(ids, subsets or ["x"] * len(values), {"reward": np.asarray(values, float)}, None)
+    scores = SampleScores(ids, subsets or ["x"] * len(values), {"reward": np.asarray(values, float)})
     return Evaluated(scores, {"reward": signature}, {})
 
 
