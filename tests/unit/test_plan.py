@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from deft_engine.endpoints.spec import EndpointSpec
 from deft_engine.errors import SpecError
 from deft_engine.plan import DatasetRef, External, Made, Plan, plan_dataset, plan_stage
 from deft_engine.planning import plan_job
@@ -36,6 +37,9 @@ class Names:
 
     def model(self, name: str, revision: str | None, pointer: str) -> External:
         return self._external(name, pointer)
+
+    def endpoint(self, spec: EndpointSpec, pointer: str) -> External:
+        return External(spec.uri, spec.identity)
 
 
 def _plan(names: Names | None = None, **changes: Any) -> Plan:
@@ -392,3 +396,44 @@ def test_ways_of_saying_the_same_resources_are_one_recipe() -> None:
 def test_resources_that_contradict_themselves_are_refused(resources: dict[str, Any], remedy: str) -> None:
     with pytest.raises(ValueError, match=remedy):
         _plan(resources=resources)
+
+
+def _last(plan: Plan) -> Any:
+    return plan.stages[-1]
+
+
+def test_an_evaluation_looks_at_models_only_where_a_figure_is_made_of_them() -> None:
+    plain = _last(_plan(evaluation={"distinct_n": True}))
+    assert plain.inputs.keys() == {"generations"}
+    assert plain.queue is Queue.CPU
+    looking = _last(_plan(evaluation={"divergence": {}, "perplexity": True}))
+    trained = next(stage for stage in _plan().stages if stage.stage == "train")
+    assert looking.inputs["model"] == Made(trained.fingerprint, "model")
+    assert looking.inputs["reference_model"] == trained.inputs["model"], "what the job trained from"
+    assert looking.queue is Queue.GPU
+    named = _last(_plan(evaluation={"divergence": {"reference": "other"}}))
+    assert named.inputs["reference_model"].uri == "path:/other"
+    names = [evaluator["name"] for evaluator in looking.spec["evaluators"]]
+    assert names == ["bleu", "divergence", "perplexity", "length"]
+
+
+EVALUATE: dict[str, Any] = {"kind": "evaluate", "eval_dataset": "test", "model": {"base": "base"}}
+ASKED = {"endpoint": {"url": "https://api.example.com/v1", "model": "big"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer", "words"),
+    [
+        ({"evaluation": {"divergence": {}}}, "/evaluation/divergence/reference", "needs a reference"),
+        ({"model": ASKED, "evaluation": {"perplexity": True}}, "/evaluation/perplexity", "loaded here"),
+        (
+            {"model": ASKED, "evaluation": {"divergence": {"reference": "base"}}},
+            "/evaluation/divergence",
+            "loaded here",
+        ),
+    ],
+)
+def test_figures_of_predictions_need_the_models(changes: dict[str, Any], pointer: str, words: str) -> None:
+    with pytest.raises(SpecError, match=words) as refused:
+        plan_job(job_spec_adapter.validate_python(EVALUATE | changes), Names())
+    assert refused.value.pointer == pointer

@@ -26,6 +26,7 @@ from deft_engine.stages import EvaluateSpec
 from deft_engine.tokenizer import load_tokenizer
 from deft_engine.types import Generation, Message
 from tests.unit.engine.stage_folders import StopAtCheck
+from tests.unit.engine.test_reference import NEVER
 
 TINY = "builtin:tiny"
 ANSWERS = [("Yes, gladly.", "No."), ("", "A longer answer, with words."), ("No. " * 20, "x"), ("fine", "ok")]
@@ -49,13 +50,13 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def evaluate(folder: Path, stop: StopRequest | None = None, **inputs: str) -> dict[str, Any]:
+def evaluate(folder: Path, stop: StopRequest = NEVER, **inputs: str) -> dict[str, Any]:
     (folder / "out").mkdir(parents=True, exist_ok=True)
     (folder / "work").mkdir(exist_ok=True)
     write_generations(folder / "generations.jsonl", GENERATIONS)
     given = {"generations": str(folder / "generations.jsonl"), **inputs}
     with EventWriter(folder / "events.jsonl") as events:
-        run(StageContext(SPEC, given, folder / "out", folder / "work", events, stop or StopRequest()))
+        run(StageContext(SPEC, given, folder / "out", folder / "work", events, stop))
     results: dict[str, Any] = json.loads((folder / "out" / "results.json").read_bytes())
     return results
 

@@ -105,6 +105,33 @@ def test_corpus_bleu_of_summed_counts_is_sacrebleu_s() -> None:
         assert corpus_bleu(counts[group].sum(axis=0)) == pytest.approx(expected, abs=1e-9), group
 
 
+def test_perplexity_s_interval_and_difference_are_of_pooled_tokens() -> None:
+    chance = np.random.default_rng(8)
+    tokens = chance.integers(1, 60, 80).astype(float)
+    losses = [tokens * chance.gamma(4, 0.5, 80), tokens * chance.gamma(4, 0.55, 80)]
+    ids = [f"s{number}" for number in range(80)]
+    made = [
+        ArmRuns(name, baseline, {1: Evaluated(
+            SampleScores(ids, ["x"] * 80, {"perplexity": np.stack([loss, tokens], axis=1)}),
+            {"perplexity": "p"}, {},
+        )})
+        for name, baseline, loss in (("base", None, losses[0]), ("other", "base", losses[1]))
+    ]  # fmt: skip
+    figure = arm_figures(made)[1].total["perplexity"]
+    pooled = [float(np.exp(loss.sum() / tokens.sum())) for loss in losses]
+    assert figure.value == pytest.approx(pooled[1])
+    assert figure.difference is not None
+    assert figure.difference.value == pytest.approx(pooled[1] - pooled[0])
+    expected = scipy.stats.bootstrap(
+        (losses[1], tokens),
+        lambda loss, count, axis=-1: np.exp(loss.sum(axis=axis) / count.sum(axis=axis)),
+        paired=True,
+        method="percentile",
+        rng=np.random.default_rng(9),
+    )
+    near(figure.interval, expected.confidence_interval)
+
+
 def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.7]) == [1.0, 1.0]
