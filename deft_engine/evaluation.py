@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, get_args
 
 from deft_engine.canonical import canonical_json
@@ -13,7 +12,7 @@ from deft_engine.evaluators import Evaluator, Measure, Rated
 from deft_engine.run import StageContext
 from deft_engine.sample_scores import write_sample_scores
 from deft_engine.stages import EvaluateSpec
-from deft_engine.types import Generation, Score
+from deft_engine.types import Generation
 
 MAX_LENGTH = 1024
 """Tokens of prompt and answer that a reward model sees, as in ``ScoreSpec``."""
@@ -63,12 +62,7 @@ def run(context: StageContext[EvaluateSpec]) -> dict[str, Any]:
 def figures(evaluators: Sequence[Evaluator], answers: Sequence[Rated]) -> dict[str, dict[str, Any]]:
     """Every evaluator's figures of a group of answers, as JSON."""
     scores = {name: score for evaluator in evaluators for name, score in evaluator(answers).items()}
-    return {name: _as_json(score) for name, score in scores.items()}
-
-
-def _as_json(score: Score) -> dict[str, Any]:
-    """``value, n, signature, reason``, and ``extra`` where there is any."""
-    return {name: value for name, value in asdict(score).items() if name != "extra" or value}
+    return {name: score.as_json() for name, score in scores.items()}
 
 
 def _rated(context: StageContext[EvaluateSpec], generations: Sequence[Generation]) -> list[Rated]:

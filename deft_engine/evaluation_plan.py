@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from deft_engine.errors import SpecError
 from deft_engine.evaluators import Bleu, DistinctN, Divergence, Evaluator, Length, Perplexity, Reward
+from deft_engine.graders import RewardModelGrader
 from deft_engine.plan import Made, Plan, Resolver, Source
-from deft_engine.specs import DivergenceSpec, EvaluationSpec, Template
-from deft_engine.stages import Dtype, EvaluateSpec, GenerateSpec
+from deft_engine.specs import DivergenceSpec, EvaluationSpec, RewardModelSpec, Template
+from deft_engine.stages import Dtype, EvaluateSpec, GenerateSpec, RewardQualitySpec, ScoreSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,35 @@ def plan_evaluation(
         warnings=tuple(warnings),
     )
     plan.add("evaluate", evaluate_spec, inputs)
+
+
+def plan_reward_quality(
+    plan: Plan, model: RewardModelSpec, evaluation: EvaluationSpec, samples: Made, resolver: Resolver
+) -> None:
+    """Add the scores of all responses under a reward model, of a second one where it is named, and what
+    they are worth. A dataset that was scored so before is not scored again.
+
+    Raises:
+        SpecError: a model cannot be resolved, or a figure is asked for that a reward model has not.
+    """
+    for name in ("divergence", "perplexity", "distinct_n"):
+        if getattr(evaluation, name):
+            raise SpecError(
+                f"evaluation.{name} is a figure of answers, and a reward model gives none",
+                hint=f"leave evaluation.{name} out, or evaluate a policy by model.base",
+                pointer=f"/evaluation/{name}",
+            )
+    inputs: dict[str, Source] = {"samples": samples}
+    named = [("scores", model.reward_model, model.revision, "/model/reward_model")]
+    if evaluation.reward_model is not None:
+        pointer = "/evaluation/reward_model"
+        named.append(("other_scores", evaluation.reward_model, evaluation.revision, pointer))
+    for role, name, revision, pointer in named:
+        source = resolver.model(name, revision, pointer)
+        spec = ScoreSpec(grader=RewardModelGrader(model=name).scorer(), responses="all")
+        scored = plan.add("score", spec, {"samples": samples, "reward_model": source})
+        inputs[role] = Made(scored.fingerprint, "scores.parquet")
+    plan.add("reward_quality", RewardQualitySpec(), inputs)
 
 
 def _plan_evaluators(

@@ -64,7 +64,7 @@ class TextReport:
             if entry["stage"] == "grade":
                 counts = ", ".join(f"{level}: {n}" for level, n in entry["result"]["levels"].items())
                 self._say(f"levels {counts}")
-            if entry["stage"] == "evaluate":
+            if entry["stage"] in ("evaluate", "reward_quality"):
                 self._console.print(_results_table(entry["result"]))
                 for name, score in entry["result"]["total"].items():
                     self._say(f"{name}: {score['signature']}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from deft_engine.endpoints.spec import EndpointModel
 from deft_engine.errors import SpecError
-from deft_engine.evaluation_plan import Answering, plan_evaluation
+from deft_engine.evaluation_plan import Answering, plan_evaluation, plan_reward_quality
 from deft_engine.graders import RewardModelGrader
 from deft_engine.losses import Method
 from deft_engine.plan import Made, Plan, Resolver, Source
@@ -20,6 +20,7 @@ from deft_engine.specs import (
     JudgeJob,
     ModelSpec,
     RewardModelJob,
+    RewardModelSpec,
     Thresholds,
     ValidationSpec,
 )
@@ -69,8 +70,11 @@ def plan_job(spec: Job, resolver: Resolver) -> Plan:
             plan.add("train_reward", reward_spec, {"samples": samples, "model": model})
         case EvaluateJob():
             samples = _samples(plan, spec.eval_dataset, "/eval_dataset", resolver)
-            answering = _answering(spec.model, resolver)
-            plan_evaluation(plan, spec.evaluation, samples, answering, None, resolver)
+            if isinstance(spec.model, RewardModelSpec):
+                plan_reward_quality(plan, spec.model, spec.evaluation, samples, resolver)
+            else:
+                answering = _answering(spec.model, resolver)
+                plan_evaluation(plan, spec.evaluation, samples, answering, None, resolver)
         case AugmentJob():
             _plan_augmenting(plan, spec, resolver)
         case JudgeJob():

@@ -295,24 +295,41 @@ class RewardModelJob(_Job):
     training: TrainingSpec = TrainingSpec(learning_rate=1e-5)
 
 
+class RewardModelSpec(Spec):
+    """A reward model that is evaluated itself, on the preference pairs of ``eval_dataset``, all of them.
+
+    Of ``evaluation`` the reward model counts and nothing else: the two are compared.
+    """
+
+    reward_model: ModelName
+    revision: str | None = Field(None, max_length=200)
+
+
+_TAGS = {"endpoint": "asked", "reward_model": "judging"}
+"""Field that only this way to name a model has -> its tag."""
+
+
 def _which_model(given: Any) -> str:
-    named = "endpoint" in given if isinstance(given, dict) else isinstance(given, EndpointModel)
-    return "asked" if named else "loaded"
+    fields = given if isinstance(given, dict) else type(given).model_fields if isinstance(given, Spec) else ()
+    return next((tag for name, tag in _TAGS.items() if name in fields), "loaded")
 
 
-AnsweringModel = Annotated[
-    Annotated[ModelSpec, Tag("loaded")] | Annotated[EndpointModel, Tag("asked")],
+EvaluatedModel = Annotated[
+    Annotated[ModelSpec, Tag("loaded")]
+    | Annotated[EndpointModel, Tag("asked")]
+    | Annotated[RewardModelSpec, Tag("judging")],
     Discriminator(_which_model),
 ]
-"""A model that is loaded (``{"base": ...}``), or an endpoint that is asked (``{"endpoint": ...}``)."""
+"""A model that is loaded (``{"base": ...}``), an endpoint that is asked (``{"endpoint": ...}``), or a reward
+model (``{"reward_model": ...}``)."""
 
 
 class EvaluateJob(_Job):
-    """Generate with a model, or let an endpoint answer, and evaluate."""
+    """Generate with a model, or let an endpoint answer, and evaluate; or evaluate a reward model."""
 
     kind: Literal["evaluate"] = "evaluate"
     eval_dataset: DatasetName
-    model: AnsweringModel
+    model: EvaluatedModel
     evaluation: EvaluationSpec = EvaluationSpec()
 
 

@@ -180,6 +180,13 @@ class JudgeSpec(Spec):
     max_new_tokens: int
 
 
+class RewardQualitySpec(Spec):
+    """Rank held-out preference pairs by a reward model's scores."""
+
+    pairs: Literal["best_worst"] = "best_worst"
+    """Of each sample: the annotated best response against the worst."""
+
+
 class EvaluateSpec(Spec):
     """Score generations."""
 
@@ -218,7 +225,7 @@ STAGES: dict[str, Stage] = {
             "deft_engine.data.importing:run",
         ),
         Stage(
-            "train_reward", TrainRewardSpec, ("samples", "model"), ("model",), Queue.GPU, 2,
+            "train_reward", TrainRewardSpec, ("samples", "model"), ("model",), Queue.GPU, 3,
             "deft_engine.train_reward:run",
         ),
         Stage(
@@ -260,6 +267,11 @@ STAGES: dict[str, Stage] = {
         Stage(
             "judge", JudgeSpec, ("questions", "answers", "endpoint"), ("judgments.jsonl", "mt_bench.json"),
             Queue.CPU, 1, "deft_engine.mt_bench.judging:run", optional_inputs=("references", "against"),
+        ),
+        Stage(
+            "reward_quality", RewardQualitySpec, ("samples", "scores"),
+            ("results.json", "sample_scores.parquet"), Queue.CPU, 1, "deft_engine.reward_quality:run",
+            optional_inputs=("other_scores",),
         ),
         Stage(
             "evaluate", EvaluateSpec, ("generations",), ("results.json", "sample_scores.parquet"),

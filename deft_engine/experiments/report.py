@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from deft_engine.experiments.results import TOTAL, Figure
 from deft_engine.experiments.statistics import RESAMPLES
 from deft_engine.experiments.tables import shown_figures, significant
-from deft_engine.report import report_template
+from deft_engine.report import answering_name, report_template
 from deft_engine.report_charts import HEIGHT, WIDTH
 
 _TEMPLATE = "experiments/report.html.j2"
@@ -110,9 +110,9 @@ def render_experiment_report(
 
 def describe_arm(spec: Mapping[str, Any]) -> str:
     """What an arm's jobs do, in a sentence or two."""
-    base = spec["model"]["base"]
     if spec["kind"] == "evaluate":
-        return f"{base} as it is."
+        return f"{answering_name(spec['model'])} as it is."
+    base = spec["model"]["base"]
     method, deft = spec["method"]["name"].upper(), spec["deft"]
     if deft is None:
         return f"{base}, trained by {method} on all samples."

@@ -437,3 +437,25 @@ def test_figures_of_predictions_need_the_models(changes: dict[str, Any], pointer
     with pytest.raises(SpecError, match=words) as refused:
         plan_job(job_spec_adapter.validate_python(EVALUATE | changes), Names())
     assert refused.value.pointer == pointer
+
+
+def test_a_reward_model_is_evaluated_on_scores_that_others_may_share() -> None:
+    asked = EVALUATE | {"model": {"reward_model": "judge"}, "evaluation": {"reward_model": "other-judge"}}
+    names = Names()
+    plan = plan_job(job_spec_adapter.validate_python(asked), names)
+    assert [stage.stage for stage in plan.stages] == ["import", "score", "score", "reward_quality"]
+    assert names.pointers == ["/eval_dataset", "/model/reward_model", "/evaluation/reward_model"]
+    judge = {"grader": {"name": "reward_model", "model": "judge", "scope": "all"}, "rank_by": "reward"}
+    graded = _plan(dataset="test", deft=judge)
+    scored = next(stage for stage in graded.stages if stage.stage == "score")
+    assert scored.fingerprint == plan.stages[1].fingerprint, "scored once"
+    assert plan.stages[-1].queue is Queue.CPU
+
+
+@pytest.mark.parametrize("figure", ["divergence", "perplexity", "distinct_n"])
+def test_a_reward_model_has_no_figures_of_answers(figure: str) -> None:
+    given = {"divergence": {"reference": "base"}, "perplexity": True, "distinct_n": True}[figure]
+    asked = EVALUATE | {"model": {"reward_model": "judge"}, "evaluation": {figure: given}}
+    with pytest.raises(SpecError, match="gives none") as refused:
+        plan_job(job_spec_adapter.validate_python(asked), Names())
+    assert refused.value.pointer == f"/evaluation/{figure}"

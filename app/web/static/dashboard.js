@@ -79,7 +79,7 @@ function showResults(result) {
   const warnings = [...new Set([...(result.warnings || []), ...((result.train || {}).warnings || [])])];
   $("warnings").hidden = !warnings.length;
   $("warnings").replaceChildren(...warnings.map((text) => element("li", {}, text)));
-  const evaluation = result.evaluate;
+  const evaluation = result.evaluate || result.reward_quality;
   if (!evaluation) return;
   const figures = Object.keys(evaluation.total);
   const rows = [...Object.entries(evaluation.subsets), ["Total", evaluation.total]];
