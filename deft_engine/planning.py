@@ -16,6 +16,7 @@ from deft_engine.specs import (
     DeftSpec,
     EvaluateJob,
     GradeJob,
+    ImportedModel,
     Job,
     JudgeJob,
     ModelSpec,
@@ -31,6 +32,7 @@ from deft_engine.stages import (
     DistributionSpec,
     EpochsSpec,
     GradeSpec,
+    ImportGenerationsSpec,
     JudgeSpec,
     RankBy,
     ReferenceSpec,
@@ -73,7 +75,7 @@ def plan_job(spec: Job, resolver: Resolver) -> Plan:
             if isinstance(spec.model, RewardModelSpec):
                 plan_reward_quality(plan, spec.model, spec.evaluation, samples, resolver)
             else:
-                answering = _answering(spec.model, resolver)
+                answering = _answering(plan, spec.model, samples, resolver)
                 plan_evaluation(plan, spec.evaluation, samples, answering, None, resolver)
         case AugmentJob():
             _plan_augmenting(plan, spec, resolver)
@@ -109,7 +111,15 @@ def _plan_judging(plan: Plan, spec: JudgeJob, resolver: Resolver) -> None:
     plan.add("judge", JudgeSpec(max_new_tokens=spec.judge_max_tokens), judging)
 
 
-def _answering(model: ModelSpec | EndpointModel, resolver: Resolver) -> Answering:
+def _answering(
+    plan: Plan, model: ModelSpec | EndpointModel | ImportedModel, samples: Made, resolver: Resolver
+) -> Answering:
+    if isinstance(model, ImportedModel):
+        upload = resolver.generations(model.generations, samples, "/model/generations")
+        planned = plan.add(
+            "import_generations", ImportGenerationsSpec(), {"upload": upload, "samples": samples}
+        )
+        return Answering({"generations": Made(planned.fingerprint, "imported.jsonl")})
     if isinstance(model, EndpointModel):
         return Answering({"endpoint": resolver.endpoint(model.endpoint, "/model/endpoint")})
     source = resolver.model(model.base, model.revision, "/model/base")

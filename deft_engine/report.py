@@ -128,12 +128,15 @@ def _describe_judging(found: Mapping[str, Any]) -> list[str]:
 
 def answering_name(model: Mapping[str, Any]) -> str:
     """Who answers in a job of kind ``evaluate``."""
+    if "generations" in model:
+        return f"The model behind the imported generations {model['generations']}"
     return _endpoint_name(model["endpoint"]) if "endpoint" in model else str(model["base"])
 
 
 def _describe_evaluation(spec: Mapping[str, Any]) -> str:
     if "reward_model" not in spec["model"]:
-        return f"{answering_name(spec['model'])} answered the prompts of {spec['eval_dataset']}, greedily."
+        how = "elsewhere" if "generations" in spec["model"] else "greedily"
+        return f"{answering_name(spec['model'])} answered the prompts of {spec['eval_dataset']}, {how}."
     other = spec["evaluation"]["reward_model"]
     compared = f", and compared with {other}" if other else ""
     return (

@@ -305,7 +305,14 @@ class RewardModelSpec(Spec):
     revision: str | None = Field(None, max_length=200)
 
 
-_TAGS = {"endpoint": "asked", "reward_model": "judging"}
+class ImportedModel(Spec):
+    """A model whose answers were made elsewhere and imported; they take the place of generating."""
+
+    generations: DatasetName
+    """Their id in the service; for ``deft run`` a file's path."""
+
+
+_TAGS = {"endpoint": "asked", "reward_model": "judging", "generations": "imported"}
 """Field that only this way to name a model has -> its tag."""
 
 
@@ -317,15 +324,17 @@ def _which_model(given: Any) -> str:
 EvaluatedModel = Annotated[
     Annotated[ModelSpec, Tag("loaded")]
     | Annotated[EndpointModel, Tag("asked")]
-    | Annotated[RewardModelSpec, Tag("judging")],
+    | Annotated[RewardModelSpec, Tag("judging")]
+    | Annotated[ImportedModel, Tag("imported")],
     Discriminator(_which_model),
 ]
-"""A model that is loaded (``{"base": ...}``), an endpoint that is asked (``{"endpoint": ...}``), or a reward
-model (``{"reward_model": ...}``)."""
+"""A model that is loaded (``{"base": ...}``), an endpoint that is asked (``{"endpoint": ...}``), a reward
+model (``{"reward_model": ...}``), or a model whose answers were imported (``{"generations": ...}``)."""
 
 
 class EvaluateJob(_Job):
-    """Generate with a model, or let an endpoint answer, and evaluate; or evaluate a reward model."""
+    """Generate with a model, let an endpoint answer, or take imported answers, and evaluate; or evaluate a
+    reward model."""
 
     kind: Literal["evaluate"] = "evaluate"
     eval_dataset: DatasetName

@@ -144,8 +144,15 @@ class TrainSpec(Spec):
     """null keeps the last epoch."""
 
 
+class ImportGenerationsSpec(Spec):
+    """Match answers made elsewhere to the samples whose prompts they answer."""
+
+
 class GenerateSpec(DividedSpec):
-    """Answer greedily, once a prompt. An endpoint gets prompts whole, ``max_new_tokens`` and no more."""
+    """Answer greedily, once a prompt. An endpoint gets prompts whole, ``max_new_tokens`` and no more.
+
+    Of imported answers ``samples`` and ``seed`` choose; how they were decoded is not known here.
+    """
 
     max_new_tokens: int
     max_prompt_length: int
@@ -253,8 +260,12 @@ STAGES: dict[str, Stage] = {
             ),
         ),
         Stage(
+            "import_generations", ImportGenerationsSpec, ("upload", "samples"),
+            ("imported.jsonl", "ledger.jsonl"), Queue.CPU, 1, "deft_engine.data.imported_generations:run",
+        ),
+        Stage(
             "generate", GenerateSpec, ("samples",), ("generations.jsonl",), Queue.GPU, 1,
-            "deft_engine.answering:run", optional_inputs=("model", "endpoint"),  # one of them
+            "deft_engine.answering:run", optional_inputs=("model", "endpoint", "generations"),  # one of them
         ),
         Stage(
             "augment", AugmentSpec, ("samples", "endpoint"), ("augmented.jsonl",), Queue.CPU, 1,

@@ -38,6 +38,9 @@ class Names:
     def model(self, name: str, revision: str | None, pointer: str) -> External:
         return self._external(name, pointer)
 
+    def generations(self, name: str, samples: Made, pointer: str) -> External:
+        return self._external(name, pointer)
+
     def endpoint(self, spec: EndpointSpec, pointer: str) -> External:
         return External(spec.uri, spec.identity)
 
@@ -459,3 +462,19 @@ def test_a_reward_model_has_no_figures_of_answers(figure: str) -> None:
     with pytest.raises(SpecError, match="gives none") as refused:
         plan_job(job_spec_adapter.validate_python(asked), Names())
     assert refused.value.pointer == f"/evaluation/{figure}"
+
+
+def test_imported_answers_stand_where_a_model_would_answer() -> None:
+    imported = plan_job(
+        job_spec_adapter.validate_python(EVALUATE | {"model": {"generations": "theirs"}}), Names()
+    )
+    assert [stage.stage for stage in imported.stages] == [
+        "import", "import_generations", "generate", "evaluate",
+    ]  # fmt: skip
+    of_model = plan_job(job_spec_adapter.validate_python(EVALUATE), Names())
+    ours, theirs = imported.stages[2], of_model.stages[1]
+    assert ours.inputs["samples"] == theirs.inputs["samples"]
+    assert ours.spec == theirs.spec, "an experiment compares what is chosen alike"
+    asked = EVALUATE | {"model": {"generations": "theirs"}, "evaluation": {"perplexity": True}}
+    with pytest.raises(SpecError, match="loaded here"):
+        plan_job(job_spec_adapter.validate_python(asked), Names())

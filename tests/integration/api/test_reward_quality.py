@@ -91,7 +91,7 @@ def test_a_table_is_told_when_its_reward_model_is_no_better_than_the_baseline(ap
     [
         ({"reward_model": "tiny"}, "/model/reward_model", "it is a policy"),
         ({"reward_model": "job:nothing"}, "/model/reward_model", "no such job"),
-        ({"reward_model": "tiny", "base": "tiny"}, "/model/base", "Extra inputs"),
+        ({"reward_model": "tiny", "base": "tiny"}, "/model/base", "no such field"),
     ],
 )
 def test_what_is_no_reward_model_is_refused(
