@@ -316,7 +316,8 @@ _TAGS = {"endpoint": "asked", "reward_model": "judging", "generations": "importe
 """Field that only this way to name a model has -> its tag."""
 
 
-def _which_model(given: Any) -> str:
+def model_kind(given: Any) -> str:
+    """Which of the ways to name an evaluated model a value is, as it was given or read."""
     fields = given if isinstance(given, dict) else type(given).model_fields if isinstance(given, Spec) else ()
     return next((tag for name, tag in _TAGS.items() if name in fields), "loaded")
 
@@ -326,7 +327,7 @@ EvaluatedModel = Annotated[
     | Annotated[EndpointModel, Tag("asked")]
     | Annotated[RewardModelSpec, Tag("judging")]
     | Annotated[ImportedModel, Tag("imported")],
-    Discriminator(_which_model),
+    Discriminator(model_kind),
 ]
 """A model that is loaded (``{"base": ...}``), an endpoint that is asked (``{"endpoint": ...}``), a reward
 model (``{"reward_model": ...}``), or a model whose answers were imported (``{"generations": ...}``)."""

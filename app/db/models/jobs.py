@@ -54,7 +54,7 @@ class AttemptStatus(StrEnum):
 
 
 class Dataset(Base):
-    """An upload, and the stage run that reads it."""
+    """An upload, and the stage run that reads it: preference data, or answers to a dataset's prompts."""
 
     __tablename__ = "datasets"
 
@@ -65,6 +65,9 @@ class Dataset(Base):
     size: Mapped[int] = mapped_column(BigInteger)
     requested_format: Mapped[str]
     subset: Mapped[str | None]
+    answers_dataset_id: Mapped[str | None] = mapped_column(
+        ForeignKey("datasets.id"), index=True
+    )  # set where the upload holds generations: whose prompts they answer
     import_run_id: Mapped[str] = mapped_column(ForeignKey("stage_runs.id"), index=True)
     summary: Mapped[Json | None]  # the import stage's result: format, rows, samples, rejected, ...
     error: Mapped[Json | None]

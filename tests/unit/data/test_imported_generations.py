@@ -23,7 +23,7 @@ from deft_engine.types import Generation, Message, Response, Sample
 from tests.unit.data.conftest import jsonl
 
 SAMPLES = [
-    Sample(f"s{i}", "ab"[i % 2], (Message("user", f"Question {i // 2 if i > 5 else i}?"),),
+    Sample(f"s{i}", "ab"[i % 2], (Message("user", f"Question {i}?"),),
            (Response(f"good {i}"), Response(f"bad {i}")), i + 1)
     for i in range(6)
 ] + [
@@ -98,8 +98,8 @@ def test_every_other_row_is_in_the_ledger_with_its_reason(import_answers: Import
     assert ledger == [
         (2, "duplicate_answer"), (3, "duplicate_answer"), (4, "unknown_sample"), (5, "unknown_prompt"),
         (6, "unknown_prompt"), (7, "other_prompt"), (8, "ambiguous_prompt"), (9, "missing_field"),
-        (10, "missing_field"), (11, "wrong_type"), (12, "wrong_type"), (13, "wrong_type"), (14, "invalid_json"),
-        (15, "invalid_json"), (16, "invalid_utf8"),
+        (10, "missing_field"), (11, "wrong_type"), (12, "wrong_type"), (13, "wrong_type"),
+        (14, "invalid_json"), (15, "invalid_json"), (16, "invalid_utf8"),
     ]  # fmt: skip
     assert (summary["rows"], summary["samples"], summary["rejected"]) == (16, 1, 15)
 
