@@ -51,6 +51,22 @@ class Dataset(_Answer):
     error: dict[str, Any] | None = None
 
 
+class Generations(_Answer):
+    """Answers made elsewhere to a dataset's prompts, and how many of them could be matched."""
+
+    id: str
+    name: str
+    dataset: str
+    status: Literal["processing", "ready", "invalid"]
+    sha256: str
+    rows: int | None = None
+    answers: int | None = None
+    rejected: int | None = None
+    unanswered: int | None = None
+    subsets: dict[str, int] | None = None
+    error: dict[str, Any] | None = None
+
+
 class LedgerEntry(_Answer):
     """A row of the upload that was not used."""
 
