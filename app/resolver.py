@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.db.models import Dataset, DatasetStatus, Job, JobStatus, StageRun
 from app.db.queries import find_dataset, find_generations, find_job
 from app.settings import get_settings
+from deft_engine.data.hub_dataset import HubDataset
 from deft_engine.endpoints.spec import EndpointSpec
 from deft_engine.errors import SpecError
 from deft_engine.graders import FileScores
@@ -142,6 +143,9 @@ class ServiceResolver:
 def dataset_ref(dataset: Dataset) -> DatasetRef:
     """The upload of a dataset and how it is read."""
     spec = ImportSpec.model_validate({"format": dataset.requested_format, "subset": dataset.subset})
+    if dataset.hub is not None:
+        uri = HubDataset.model_validate(dataset.hub).uri
+        return DatasetRef(External(uri, uri), spec)
     return DatasetRef(External(f"upload:{dataset.sha256}", dataset.sha256), spec)
 
 

@@ -59,7 +59,7 @@ def delete_upload(session: Session, upload: Dataset, what: str) -> None:
     session.flush()
     settle(session, load_runs(session, [upload.import_run_id]))  # nobody waits for its reading any more
     session.flush()
-    if not shared:
+    if not shared and upload.hub is None:
         get_store().delete(upload.sha256)
 
 
