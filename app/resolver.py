@@ -57,6 +57,13 @@ class ServiceResolver:
                 code="unfit_dataset",
                 pointer=pointer,
             )
+        if found.hub is not None:
+            raise SpecError(
+                f"dataset {name} comes from a hub, and a judge's files are uploads",
+                hint="download the file and upload it",
+                code="unfit_dataset",
+                pointer=pointer,
+            )
         return External(f"upload:{found.sha256}", found.sha256)
 
     def generations(self, name: str, samples: Made, pointer: str) -> External:

@@ -65,7 +65,7 @@ async def read_hub_request(request: Request) -> tuple[HubFields, bytes]:
                 413,
                 "too_large",
                 "The request is too large",
-                "as JSON it names a data set of the hub; send a file as a form or as application/octet-stream",
+                "as JSON it names a data set of the hub; send a file as a form",
             )
     try:
         given = json.loads(bytes(body))
