@@ -97,6 +97,15 @@ def upload_dataset(
     )
 
 
+def import_dataset(fields: dict[str, Any], idempotency_key: str | None) -> Call[Dataset]:
+    return Call("POST", "/datasets", _as(Dataset), json=fields, headers=_once(idempotency_key))
+
+
+def hub_fields(**values: Any) -> dict[str, Any]:
+    """The body that names a data set of the hub, without what is not given."""
+    return _given(**values)
+
+
 def retrieve_dataset(dataset_id: str) -> Call[Dataset]:
     return Call("GET", f"/datasets/{dataset_id}", _as(Dataset))
 

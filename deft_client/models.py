@@ -42,6 +42,7 @@ class Dataset(_Answer):
     name: str
     status: Literal["processing", "ready", "invalid"]
     sha256: str
+    hub: dict[str, Any] | None = None
     format: str | None = None
     rows: int | None = None
     samples: int | None = None
