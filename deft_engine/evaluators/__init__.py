@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from deft_engine.evaluators.bleu import Bleu
+from deft_engine.evaluators.decimals import decimals
 from deft_engine.evaluators.distinct import DistinctN
 from deft_engine.evaluators.divergence import Divergence
 from deft_engine.evaluators.length import Length
@@ -34,4 +35,5 @@ __all__ = [
     "Rated",
     "Reward",
     "TokenSum",
+    "decimals",
 ]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from deft_engine.evaluators import decimals
 from deft_engine.experiments.results import TOTAL, Figure
 from deft_engine.experiments.statistics import RESAMPLES
 from deft_engine.experiments.tables import shown_figures, significant
@@ -97,6 +98,7 @@ def render_experiment_report(
         groups=[*sorted({name for row in rows for name in row.subsets}), TOTAL],
         total=TOTAL,
         significant=significant,
+        decimals=decimals,
         signatures=sorted(signatures),
         findings=findings(rows),
         points=cost_points(rows, quality),
@@ -137,7 +139,8 @@ def findings(rows: Sequence[Row]) -> list[str]:
             if figure is None or figure.difference is None or figure.difference.value is None:
                 continue
             compared, clear = figure.difference, significant(figure)
-            change = f"{abs(compared.value or 0.0):.2f} {'higher' if (compared.value or 0) > 0 else 'lower'}"
+            way = "higher" if (compared.value or 0) > 0 else "lower"
+            change = f"{abs(compared.value or 0.0):.{decimals(key)}f} {way}"
             p = "" if compared.p_corrected is None else f", p = {compared.p_corrected:.2g} corrected"
             verdict = "a significant difference" if clear else "no significant difference"
             told.append((clear, f"{row.name}: {heading} {change} than {compared.baseline}{p}: {verdict}."))
