@@ -96,7 +96,7 @@ def figures(pairs: Pairs) -> dict[str, Score]:
         "accuracy_gain": _gain(right, longer),
         "calibration_error": calibration_error(_margins(pairs.rewards)),
         "length_correlation": _spearman(
-            pairs.rewards.ravel(), pairs.lengths.ravel(), "reward-length|spearman|characters|v:1"
+            pairs.rewards, pairs.lengths, "reward-length|spearman|characters|over:both-responses|v:1"
         ),
     }
     if pairs.others is not None:
@@ -178,11 +178,12 @@ def _gain(right: npt.NDArray[np.bool_], longer: npt.NDArray[np.bool_]) -> Score:
 
 
 def _spearman(a: Floats, b: Floats, signature: str) -> Score:
-    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+    """Of all values of two arrays whose rows are pairs."""
+    if a.size < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return Score(None, len(a), signature, "one of the two does not vary")
     from scipy.stats import spearmanr
 
-    return Score(float(spearmanr(a, b).statistic), len(a), signature)
+    return Score(float(spearmanr(a.ravel(), b.ravel()).statistic), len(a), signature)
 
 
 def _beats_length(gain: Score) -> bool:
