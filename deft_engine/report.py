@@ -19,6 +19,7 @@ from typing import Any
 import jinja2
 
 from deft_engine.report_charts import HEIGHT, WIDTH, Curve, Points, curve, histogram
+from deft_engine.report_radar import radar
 
 REPORT = "report.html"
 CURVES = (
@@ -73,6 +74,8 @@ def render_report(
         training=results.get("train") or results.get("train_reward"),
         curves=_drawn(curves),
         evaluation=results.get("evaluate"),
+        judged=results.get("judge"),
+        radar=radar(results.get("judge") or {}),
         samples=_samples(artifacts.get("generations.jsonl")),
         stages=[(stage, _seconds(stage)) for stage in stages],
         versions=stages[-1].get("versions", {}),

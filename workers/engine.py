@@ -18,9 +18,11 @@ from deft_engine.endpoints.cache import CACHE_VARIABLE
 from deft_engine.endpoints.hosts import HOSTS_VARIABLE
 from deft_engine.endpoints.spec import URI_SCHEME, EndpointSpec
 from deft_engine.environment import engine_environment
+from deft_engine.hostfile import HOSTFILE_VARIABLE, SHELL_VARIABLE
 
 _SERVICE_PREFIXES = ("DEFT_", "PG", "CELERY_", "REDIS_")
 _LIMITS_PREFIX = "DEFT_MAX_"  # what an upload may cost to read
+_HOSTS = (HOSTFILE_VARIABLE, SHELL_VARIABLE)
 
 
 class SupervisedEngine:
@@ -84,7 +86,7 @@ def service_engine_environment() -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name.startswith(_LIMITS_PREFIX) or not name.startswith(_SERVICE_PREFIXES)
+        if name.startswith(_LIMITS_PREFIX) or name in _HOSTS or not name.startswith(_SERVICE_PREFIXES)
     }
     return {**engine_environment(kept), "PYTHONUNBUFFERED": "1"}
 
