@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from deft_client import calls
-from deft_client.models import Annotator, Assignment, Page, RenewedLink, Study
+from deft_client.models import Annotator, Assignment, Page, RenewedLink, Study, StudyPlan, VoteAnswer
+from deft_client.study_fields import StudyFields
 
 if TYPE_CHECKING:
     from deft_client.aio import AsyncDeftClient
 
 
 class Studies:
-    """``client.studies``; a rater's client uses the last three methods."""
+    """``client.studies``; a rater's client uses the last five methods."""
 
     def __init__(self, client: AsyncDeftClient) -> None:
         self._client = client
 
-    async def create(
-        self,
-        *,
-        name: str,
-        a: str,
-        b: str,
-        per_subset: int = 125,
-        protocol: str = "paper",
-        criteria: str | None = None,
-        seed: int | None = None,
-        idempotency_key: str | None = None,
-    ) -> Study:
-        """A blind comparison of jobs ``a`` and ``b``."""
-        fields = {"name": name, "a": a, "b": b, "per_subset": per_subset, "protocol": protocol}
-        fields |= {k: v for k, v in (("criteria", criteria), ("seed", seed)) if v is not None}
+    async def create(self, *, idempotency_key: str | None = None, **fields: Unpack[StudyFields]) -> Study:
+        """A blind comparison of jobs ``a`` and ``b``, or of two and more ``systems``."""
         return await self._client.run(calls.create_study(fields, idempotency_key))
+
+    async def plan(
+        self, *, win_rate: float | None = None, ties: float | None = None, **fields: Unpack[StudyFields]
+    ) -> StudyPlan:
+        """What such a study would ask and could see, by the power of the sign test; nothing is created.
+
+        ``win_rate``: the wins among decided votes that are to be seen; ``ties``: the share of ties.
+        """
+        return await self._client.run(calls.plan_study(fields, win_rate, ties))
 
     async def retrieve(self, study_id: str) -> Study:
         """One study."""
@@ -59,9 +56,11 @@ class Studies:
         """A new personal link for a rater; the old one ends, votes stay."""
         return await self._client.run(calls.renew_link(study_id, annotator_id, idempotency_key))
 
-    async def revoke_annotator(self, study_id: str, annotator_id: str) -> Annotator:
-        """End a rater's access for good; votes stay."""
-        return await self._client.run(calls.revoke_annotator(study_id, annotator_id))
+    async def revoke_annotator(
+        self, study_id: str, annotator_id: str, *, votes: Literal["keep", "exclude"] | None = None
+    ) -> Annotator:
+        """End a rater's access for good; with ``votes="exclude"`` none of their votes counts any more."""
+        return await self._client.run(calls.revoke_annotator(study_id, annotator_id, votes))
 
     async def unblind(self, study_id: str) -> Study:
         """Close a study for good; its results are final."""
@@ -71,14 +70,31 @@ class Studies:
         """Win, tie and lose per subset and in all, with intervals."""
         return await self._client.run(calls.study_results(study_id))
 
-    async def next_assignment(self, study_id: str) -> Assignment | None:
-        """The rater's next pair; None when all are done."""
-        return await self._client.run(calls.next_assignment(study_id))
+    async def next_assignment(self, study_id: str, *, after: str | None = None) -> Assignment | None:
+        """The rater's next pair, or the one after a pair that they hold; None when all are done."""
+        return await self._client.run(calls.next_assignment(study_id, after))
 
-    async def vote(self, assignment_id: str, choice: str, comment: str | None = None) -> None:
-        """``left``, ``tie`` or ``right``."""
-        await self._client.run(calls.vote(assignment_id, choice, comment))
+    async def last_assignment(self, study_id: str) -> str | None:
+        """The pair that the rater voted on or skipped last; None when there is none."""
+        last = await self._client.run(calls.last_assignment(study_id))
+        return None if last is None else last["id"]
+
+    async def vote(
+        self,
+        assignment_id: str,
+        choice: str,
+        comment: str | None = None,
+        *,
+        harmful: bool = False,
+        seconds: float | None = None,
+    ) -> VoteAnswer:
+        """``left``, ``tie`` or ``right``; ``harmful`` flags the pair, ``seconds`` is the time it took."""
+        return await self._client.run(calls.vote(assignment_id, choice, comment, harmful, seconds))
+
+    async def skip(self, assignment_id: str, reason: str, *, harmful: bool = False) -> None:
+        """Leave a pair unjudged; it does not come again."""
+        await self._client.run(calls.skip(assignment_id, reason, harmful))
 
     async def undo(self, assignment_id: str) -> None:
-        """Take a vote back."""
+        """Take a vote or a skip back."""
         await self._client.run(calls.undo_vote(assignment_id))

@@ -28,7 +28,10 @@ from deft_client.models import (
     Sample,
     Series,
     Study,
+    StudyPlan,
+    VoteAnswer,
 )
+from deft_client.study_fields import StudyFields
 from deft_engine.base import Spec
 
 T = TypeVar("T")
@@ -269,8 +272,13 @@ def revoke_key(key_id: str) -> Call[None]:
 # -- studies
 
 
-def create_study(fields: dict[str, Any], idempotency_key: str | None) -> Call[Study]:
-    return Call("POST", "/studies", _as(Study), json=fields, headers=_once(idempotency_key))
+def create_study(fields: StudyFields, idempotency_key: str | None) -> Call[Study]:
+    return Call("POST", "/studies", _as(Study), json=dict(fields), headers=_once(idempotency_key))
+
+
+def plan_study(fields: StudyFields, win_rate: float | None, ties: float | None) -> Call[StudyPlan]:
+    params = _given(dry_run="true", win_rate=win_rate, ties=ties)
+    return Call("POST", "/studies", _as(StudyPlan), params, json=dict(fields))
 
 
 def retrieve_study(study_id: str) -> Call[Study]:
@@ -298,21 +306,34 @@ def renew_link(study_id: str, annotator_id: str, idempotency_key: str | None) ->
     return Call("POST", path, _as(RenewedLink), headers=_once(idempotency_key))
 
 
-def revoke_annotator(study_id: str, annotator_id: str) -> Call[Annotator]:
-    return Call("DELETE", f"/studies/{study_id}/annotators/{annotator_id}", _as(Annotator))
+def revoke_annotator(study_id: str, annotator_id: str, votes: str | None) -> Call[Annotator]:
+    path = f"/studies/{study_id}/annotators/{annotator_id}"
+    return Call("DELETE", path, _as(Annotator), _given(votes=votes))
 
 
 def unblind_study(study_id: str) -> Call[Study]:
     return Call("POST", f"/studies/{study_id}/unblind", _as(Study))
 
 
-def next_assignment(study_id: str) -> Call[Assignment | None]:
-    return Call("POST", f"/studies/{study_id}/assignments:next", _as(Assignment | None))
+def next_assignment(study_id: str, after: str | None) -> Call[Assignment | None]:
+    path = f"/studies/{study_id}/assignments:next"
+    return Call("POST", path, _as(Assignment | None), _given(after=after))
 
 
-def vote(assignment_id: str, choice: str, comment: str | None) -> Call[None]:
-    body = _given(choice=choice, comment=comment)
-    return Call("POST", f"/assignments/{assignment_id}", _nothing, json=body, headers=_once())
+def last_assignment(study_id: str) -> Call[dict[str, str] | None]:
+    return Call("GET", f"/studies/{study_id}/assignments:last", _as(dict[str, str] | None))
+
+
+def vote(
+    assignment_id: str, choice: str, comment: str | None, harmful: bool, seconds: float | None
+) -> Call[VoteAnswer]:
+    body = _given(choice=choice, comment=comment, harmful=harmful or None, seconds=seconds)
+    return Call("POST", f"/assignments/{assignment_id}", _as(VoteAnswer), json=body, headers=_once())
+
+
+def skip(assignment_id: str, reason: str, harmful: bool) -> Call[None]:
+    body = {"reason": reason, "harmful": harmful}
+    return Call("POST", f"/assignments/{assignment_id}/skip", _nothing, json=body, headers=_once())
 
 
 def undo_vote(assignment_id: str) -> Call[None]:

@@ -266,14 +266,55 @@ class Key(_Answer):
 
 
 class Study(_Answer):
-    """A blind comparison of two jobs."""
+    """A blind comparison of jobs; ``a`` and ``b`` where there are two, ``systems`` are all."""
 
     id: str
     name: str
     status: str
-    a: str
-    b: str
+    systems: list[str] = []
+    a: str | None = None
+    b: str | None = None
+    subsets: dict[str, int] = {}
+    protocol: str = ""
+    raters_per_pair: int | None = None
+    pairs_per_prompt: int = 1
+    repeats: float = 0.0
+    gold: int = 0
+    gold_share: float = 0.0
+    tutorial: int = 0
+    manifest_sha256: str = ""
+    warnings: list[str] = []
     unblinded_at: datetime | None = None
+
+
+class Sight(_Answer):
+    """What so many pairs can see: power for the win rate asked about, and the smallest one seen with 80%."""
+
+    pairs: int
+    power: float
+    win_rate: float | None = None
+
+
+class Power(_Answer):
+    """The power of a study's design."""
+
+    win_rate: float
+    ties: float
+    alpha: float
+    power: float
+    pairs_needed: int
+    total: Sight
+    subsets: dict[str, Sight]
+
+
+class StudyPlan(_Answer):
+    """What a dry run says of a study: its pairs, the votes they need, and what they can see."""
+
+    systems: list[str]
+    subsets: dict[str, int]
+    votes: int | None = None
+    power: Power
+    assumptions: list[str] = []
 
 
 class Annotator(_Answer):
@@ -285,6 +326,7 @@ class Annotator(_Answer):
     key: str | None = None
     link: str | None = None
     revoked: bool = False
+    excluded: bool = False
     done: int = 0
     total: int | None = None
 
@@ -307,3 +349,19 @@ class Assignment(_Answer):
     criteria: str
     done: int
     total: int
+    tutorial: bool = False
+
+
+class TutorialFeedback(_Answer):
+    """Whether a vote in the tutorial is the one that was expected."""
+
+    agreed: bool
+    better: str
+
+
+class VoteAnswer(_Answer):
+    """The vote that stands; ``feedback`` is there in the tutorial."""
+
+    id: str
+    choice: str
+    feedback: TutorialFeedback | None = None

@@ -158,20 +158,31 @@ class Rater:
     link: str
     headers: dict[str, str]
 
-    def next(self) -> Any:
+    def next(self, after: str | None = None) -> Any:
         """The response to :next."""
-        return self.http.post(f"/studies/{self.study}/assignments:next", headers=self.headers)
+        asked = {} if after is None else {"after": after}
+        path = f"/studies/{self.study}/assignments:next"
+        return self.http.post(path, params=asked, headers=self.headers)
 
-    def pair(self) -> dict[str, Any]:
+    def pair(self, after: str | None = None) -> dict[str, Any]:
         """The next pair."""
-        answer = self.next()
+        answer = self.next(after)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def vote(self, assignment: str, choice: str, **more: str) -> Any:
+    def last(self) -> Any:
+        """The response to :last."""
+        return self.http.get(f"/studies/{self.study}/assignments:last", headers=self.headers)
+
+    def vote(self, assignment: str, choice: str, **more: object) -> Any:
         """The response to a vote."""
         body = {"choice": choice, **more}
         return self.http.post(f"/assignments/{assignment}", json=body, headers=self.headers)
+
+    def skip(self, assignment: str, reason: str, **more: object) -> Any:
+        """The response to a skip."""
+        body = {"reason": reason, **more}
+        return self.http.post(f"/assignments/{assignment}/skip", json=body, headers=self.headers)
 
     def undo(self, assignment: str) -> Any:
         """The response to an undo."""

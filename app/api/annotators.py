@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 from starlette.responses import Response
@@ -24,6 +24,7 @@ from app.idempotency import Idempotent, Once, created
 from app.keys import create_key, hash_secret, new_secret
 from app.settings import get_settings
 from app.studies.creation import SubsetTaken, add_annotator
+from app.studies.places import exclude
 from app.studies.results import progress
 from deft_engine.base import Name, Spec
 
@@ -68,6 +69,8 @@ class AnnotatorAnswer(Answer):
     subsets: list[str]
     key_id: str
     revoked: bool
+    excluded: bool
+    """Removed with their votes: none of them counts, and their pairs are free for others."""
     done: int
     total: int
 
@@ -182,17 +185,30 @@ def renew_link(annotator_id: AnnotatorId, request: LinkRequest) -> Response:
     return request.answer(renew)
 
 
-@router.delete("/{annotator_id}", operation_id="revoke_annotator", responses=problems())
+@router.delete("/{annotator_id}", operation_id="revoke_annotator", responses=problems(409))
 def revoke_annotator(
-    study_id: StudyId, annotator_id: AnnotatorId, session: Transaction, caller: Researcher
+    study_id: StudyId,
+    annotator_id: AnnotatorId,
+    session: Transaction,
+    caller: Researcher,
+    votes: Annotated[
+        Literal["keep", "exclude"], Query(description="Whether the votes they cast go on counting.")
+    ] = "keep",
 ) -> AnnotatorAnswer:
-    """End a rater's access, by key and by link, at once and for good. Their votes stay."""
-    study = lock_study(session, study_id)
+    """End a rater's access, by key and by link, at once and for good.
+
+    With `votes=exclude`, none of their votes counts any more and their pairs are free for others, for good;
+    the votes stay in the export, marked. Not after unblinding: who counts is settled before that.
+    """
+    study = lock_study(session, study_id) if votes == "keep" else lock_open_study(session, study_id)
     annotator, key = _find(session, study, annotator_id)
     if key.revoked_at is None:
         key.revoked_at = datetime.now(UTC)
         note(session, caller, "study.revoke", study.id, {"annotator": annotator.id})
-        session.flush()
+    if votes == "exclude" and annotator.excluded_at is None:
+        exclude(session, annotator)
+        note(session, caller, "study.exclude", study.id, {"annotator": annotator.id})
+    session.flush()
     (rater,) = (rater for rater in progress(session, study) if rater.id == annotator.id)
     return AnnotatorAnswer.model_validate(rater)
 

@@ -1,4 +1,4 @@
-"""What a rater does: get a pair, choose, take the choice back. The answers hold nothing but the pair."""
+"""What a rater does: get a pair, choose or skip, take it back. The answers hold nothing but the pair."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Path
-from pydantic import StringConstraints
+from fastapi import APIRouter, Depends, Path, Query
+from pydantic import Field, StringConstraints
 from starlette.responses import Response
 
 from app.api.dependencies import Transaction, problems
@@ -19,7 +19,17 @@ from app.auth import Principal, require_annotator
 from app.db.models import Choice
 from app.errors import Problem, not_found
 from app.settings import get_settings
-from app.studies.assignments import NoSuchAssignment, NotVoted, StudyClosed, VoteStands, next_pair, undo, vote
+from app.studies.answers import (
+    Ballot,
+    NotVoted,
+    SkipStands,
+    VoteStands,
+    last_answered,
+    skip,
+    undo,
+    vote,
+)
+from app.studies.assignments import OPEN_AT_MOST, NoSuchAssignment, StudyClosed, TooManyOpen, next_pair
 from deft_engine.base import Spec, Text
 
 router = APIRouter(tags=["studies"])
@@ -41,6 +51,9 @@ def _rater(caller: Annotated[Principal, Depends(require_annotator)]) -> RaterIde
 
 Rater = Annotated[RaterIdentity, Depends(_rater)]
 AssignmentId = Annotated[str, Path(pattern=r"^[^\x00]+$", max_length=100)]
+After = Annotated[
+    str | None, Query(pattern=r"^[^\x00]+$", max_length=100, description="An assignment of the rater's.")
+]
 
 
 class Turn(Answer):
@@ -59,9 +72,11 @@ class PairAnswer(Answer):
     right: str
     criteria: str
     done: int
-    """Pairs that the rater has rated."""
+    """Pairs that the rater has rated or skipped."""
     total: int
-    """Pairs that are the rater's."""
+    """Pairs that are the rater's; where several raters share pairs, it falls as others rate them."""
+    tutorial: Literal[True] | None = None
+    """There on the pairs of the tutorial, which come first and do not count; on no other pair."""
 
 
 class NewVote(Spec):
@@ -69,6 +84,38 @@ class NewVote(Spec):
 
     choice: Choice
     comment: Annotated[Text, StringConstraints(max_length=2000)] | None = None
+    harmful: bool = False
+    """A flag for the researcher: a text of the pair does harm."""
+    seconds: float | None = Field(None, ge=0, le=86_400)
+    """How long the pair was on the rater's screen; the first vote's counts."""
+
+
+class NewSkip(Spec):
+    """Why a pair cannot be judged."""
+
+    reason: Annotated[Text, StringConstraints(min_length=1, max_length=500)]
+    harmful: bool = False
+    """A flag for the researcher: a text of the pair does harm."""
+
+
+class SkipAnswer(Answer):
+    """The skip that stands."""
+
+    id: str
+    reason: str
+
+
+class LastAnswer(Answer):
+    """The pair that was rated or skipped last."""
+
+    id: str
+
+
+class TutorialFeedback(Answer):
+    """Whether a vote in the tutorial is the one that was expected."""
+
+    agreed: bool
+    better: Literal["left", "right"]
 
 
 class VoteAnswer(Answer):
@@ -76,34 +123,76 @@ class VoteAnswer(Answer):
 
     id: str
     choice: Choice
+    feedback: TutorialFeedback | None = None
+    """After a vote in the tutorial; after no other vote."""
 
 
 @router.post(
     "/studies/{study_id}/assignments:next",
     operation_id="next_assignment",
     response_model=PairAnswer,
+    response_model_exclude_none=True,
     responses={**problems(409), 204: {"description": "All of the rater's pairs are rated"}},
 )
-def next_assignment(study_id: StudyId, session: Transaction, rater: Rater) -> PairAnswer | Response:
-    """The rater's open pair, or else a new one, reserved for 30 minutes; the same pair in every tab."""
-    if rater.study_id != study_id:
-        raise not_found("study", study_id)
-    with _told(study_id):
-        pair = next_pair(session, rater.annotator_id, _lease())
+def next_assignment(
+    study_id: StudyId, session: Transaction, rater: Rater, after: After = None
+) -> PairAnswer | Response:
+    """The rater's first open pair, or else a new one, reserved for 30 minutes; the same pair in every tab.
+
+    With `after`, an assignment: the pair that comes after it, for pages that hold the pairs to come; at most
+    five pairs wait for an answer at a time.
+    """
+    _refuse_other_study(rater, study_id)
+    with _told(after or study_id):
+        pair = next_pair(session, rater.annotator_id, _lease(), after)
     return Response(status_code=204) if pair is None else PairAnswer.model_validate(pair)
 
 
-@router.post("/assignments/{assignment_id}", operation_id="vote", responses=problems(409))
+@router.get(
+    "/studies/{study_id}/assignments:last",
+    operation_id="last_assignment",
+    response_model=LastAnswer,
+    responses={**problems(), 204: {"description": "Nothing is rated or skipped"}},
+)
+def last_assignment(study_id: StudyId, session: Transaction, rater: Rater) -> LastAnswer | Response:
+    """The pair that the rater rated or skipped last, on whichever device: what to undo."""
+    _refuse_other_study(rater, study_id)
+    last = last_answered(session, rater.annotator_id)
+    return Response(status_code=204) if last is None else LastAnswer(id=last)
+
+
+@router.post(
+    "/assignments/{assignment_id}",
+    operation_id="vote",
+    response_model_exclude_none=True,
+    responses=problems(409),
+)
 def cast_vote(assignment_id: AssignmentId, asked: NewVote, session: Transaction, rater: Rater) -> VoteAnswer:
     """Choose. The same choice again is the same vote; another one must be undone first. Late is kept."""
     with _told(assignment_id):
-        vote(session, rater.annotator_id, assignment_id, asked.choice, asked.comment or None)
-    return VoteAnswer(id=assignment_id, choice=asked.choice)
+        ballot = Ballot(asked.choice, asked.comment or None, asked.harmful, asked.seconds)
+        feedback = vote(session, rater.annotator_id, assignment_id, ballot)
+    return VoteAnswer.model_validate({"id": assignment_id, "choice": asked.choice, "feedback": feedback})
 
 
-@router.post("/assignments/{assignment_id}/undo", operation_id="undo_vote", responses=problems(409))
+@router.post("/assignments/{assignment_id}/skip", operation_id="skip_assignment", responses=problems(409))
+def skip_assignment(
+    assignment_id: AssignmentId, asked: NewSkip, session: Transaction, rater: Rater
+) -> SkipAnswer:
+    """Leave a pair unjudged; it does not come again unless this is undone. Twice is as once."""
+    with _told(assignment_id):
+        skip(session, rater.annotator_id, assignment_id, asked.reason, asked.harmful)
+    return SkipAnswer(id=assignment_id, reason=asked.reason)
+
+
+@router.post(
+    "/assignments/{assignment_id}/undo",
+    operation_id="undo_vote",
+    response_model_exclude_none=True,
+    responses=problems(409),
+)
 def undo_vote(assignment_id: AssignmentId, session: Transaction, rater: Rater) -> PairAnswer:
-    """Take a vote back; the answer is the pair, open again."""
+    """Take a vote or a skip back; the answer is the pair, open again."""
     with _told(assignment_id):
         return PairAnswer.model_validate(undo(session, rater.annotator_id, assignment_id, _lease()))
 
@@ -130,6 +219,25 @@ def _told(name: str) -> Iterator[None]:
         raise Problem(
             409, "not_voted", "There is no vote to undo", "the pair is open; choose, or ask for the next pair"
         ) from error
+    except SkipStands as error:
+        raise Problem(
+            409,
+            "skip_stands",
+            "The pair was skipped",
+            "it was skipped, perhaps in another tab; undo that to choose, or to say another reason",
+        ) from error
+    except TooManyOpen as error:
+        raise Problem(
+            409,
+            "pairs_open",
+            "Too many pairs wait for an answer",
+            f"{OPEN_AT_MOST} pairs are open; vote on them before you ask for more",
+        ) from error
+
+
+def _refuse_other_study(rater: RaterIdentity, study_id: str) -> None:
+    if rater.study_id != study_id:
+        raise not_found("study", study_id)
 
 
 def _lease() -> timedelta:

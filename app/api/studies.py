@@ -1,4 +1,4 @@
-"""Studies for researchers: made from two evaluated jobs, rated by people, read as figures."""
+"""Studies for researchers: made from evaluated jobs, rated by people, read as figures."""
 
 from __future__ import annotations
 
@@ -7,65 +7,63 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Path
-from pydantic import Field, StringConstraints
+from fastapi import APIRouter, Path, Query
 from sqlalchemy.orm import Session
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from app.api.dependencies import After, Limit, Researcher, Transaction, Viewer, problems
 from app.api.pages import newest_first
 from app.api.schemas import Answer, Page
+from app.api.study_requests import NewStudy
 from app.audit import note
 from app.db.models import Study
 from app.errors import Problem, not_found
 from app.idempotency import Idempotent, created
 from app.store import get_store
-from app.studies.creation import CRITERIA, Protocol, StudyDesign, create_study
+from app.studies.creation import create_study, sample
+from app.studies.design import Protocol, Texts
+from app.studies.export import export_csv
+from app.studies.planning import StudyPlan, plan_study
 from app.studies.results import (
     Exclusions,
+    PairResults,
     RaterFigures,
-    export_csv,
+    SystemStrength,
     results,
     study_warnings,
     subset_sizes,
+    systems_of,
+    the_two,
 )
 from app.studies.statistics import Agreement, Outcome
-from deft_engine.base import Name, Spec, Text
 
 router = APIRouter(prefix="/studies", tags=["studies"])
 
 StudyId = Annotated[str, Path(pattern=r"^[^\x00]+$", max_length=100)]
 
 
-class NewStudy(Spec):
-    """A comparison of the answers of two jobs that were evaluated on the same dataset."""
-
-    name: Name
-    a: Name
-    """The first job; wins and losses are told from its side."""
-    b: Name
-    per_subset: int = Field(125, ge=1, le=100_000)
-    """Prompts of each subset (the paper: 125); where fewer are there, all are used, with a warning."""
-    protocol: Protocol = "paper"
-    """``paper``: each subset has its own annotator. ``rigorous``: annotators may overlap."""
-    criteria: Annotated[Text, StringConstraints(min_length=1, max_length=4000)] = CRITERIA
-    """What raters are asked; shown with every pair."""
-    seed: int = Field(42, ge=0, le=2**32 - 1)
-    """Chooses the prompts. The sides are drawn from the system's randomness, which nobody can recompute."""
-
-
 class StudyAnswer(Answer):
-    """A study. Its sample does not change any more; ``manifest_sha256`` is the hash of all of it."""
+    """A study. Its sample does not change any more; ``manifest_sha256`` is the hash of all that is frozen."""
 
     id: str
     object: Literal["study"] = "study"
     name: str
     status: Literal["open", "closed"]
-    a: str
-    b: str
+    systems: list[str]
+    a: str | None
+    """The first system where there are two, else null; so are results that are told from its side."""
+    b: str | None
     per_subset: int
+    pairs_per_prompt: int
     protocol: Protocol
+    raters_per_pair: int | None
+    repeats: float
+    gold: int
+    """Hidden pairs with a known answer."""
+    gold_share: float
+    tutorial: int
     criteria: str
+    texts: Texts
     seed: int
     manifest_sha256: str
     subsets: dict[str, int]
@@ -78,6 +76,11 @@ class StudyAnswer(Answer):
 class Results(Answer):
     """What the standing votes say, late ones included: wins, ties and losses of ``a`` against ``b``.
 
+    ``pairs`` has every two systems. Where there are more than two, ``subsets``, ``harmless``, ``helpful`` and
+    ``total`` are null, and ``strengths`` ranks the systems by Bradley-Terry (ties are half wins), with
+    bootstrap intervals over prompts. Repeats, gold, the tutorial and raters who were removed with their votes
+    do not count.
+
     Intervals are 95% Wilson intervals, the sign test is exact and two-sided, ``left`` is the share of the
     left side among the votes for a side. Under ``rigorous`` a pair can have several votes, which are not
     independent.
@@ -85,28 +88,47 @@ class Results(Answer):
 
     object: Literal["study.results"] = "study.results"
     study: str
-    a: str
-    b: str
+    a: str | None
+    b: str | None
     unblinded_at: datetime | None
-    subsets: dict[str, Outcome]
-    harmless: Outcome
-    helpful: Outcome
-    total: Outcome
+    subsets: dict[str, Outcome] | None
+    harmless: Outcome | None
+    helpful: Outcome | None
+    total: Outcome | None
+    pairs: list[PairResults]
+    strengths: dict[str, list[SystemStrength]]
     agreement: Agreement
     raters: list[RaterFigures]
     exclusions: Exclusions
 
 
 @router.post(
-    "", operation_id="create_study", status_code=201, response_model=StudyAnswer, responses=problems(409)
+    "",
+    operation_id="create_study",
+    status_code=201,
+    response_model=StudyAnswer,
+    responses={**problems(409), 200: {"model": StudyPlan, "description": "With dry_run: what it could see"}},
 )
-def make_study(asked: NewStudy, session: Transaction, caller: Researcher, once: Idempotent) -> Response:
-    """Freeze a sample of the prompts that both jobs answered, chosen before any answer is read."""
+def make_study(
+    asked: NewStudy,
+    session: Transaction,
+    caller: Researcher,
+    once: Idempotent,
+    dry_run: Annotated[bool, Query(description="Plan and tell the power; create nothing.")] = False,
+    win_rate: Annotated[
+        float, Query(ge=0.51, le=0.99, description="Of the power: wins among decided.")
+    ] = 0.6,
+    ties: Annotated[float, Query(ge=0, le=0.9, description="Of the power: the share of ties.")] = 0.2,
+) -> Response:
+    """Freeze a sample of the prompts that all jobs answered, chosen before any answer is read."""
+    design = asked.design()
+    if dry_run:
+        planned = plan_study(design, sample(session, get_store(), design).pairs, win_rate, ties)
+        return JSONResponse(planned.model_dump(mode="json"))
 
     def create() -> Response:
-        design = StudyDesign(**asked.model_dump())
         study = create_study(session, get_store(), design, caller.key_id)
-        note(session, caller, "study.create", study.id, {"a": design.a, "b": design.b})
+        note(session, caller, "study.create", study.id, {"systems": " ".join(design.systems)})
         return created(_shown(session, study), f"/studies/{study.id}")
 
     return once.answer(session, caller, create)
@@ -132,10 +154,11 @@ def study_results(study_id: StudyId, session: Transaction, caller: Researcher) -
     """The figures so far; after unblinding they are final."""
     study = find_study(session, study_id)
     found = results(session, study.id)
+    a, b = the_two(systems_of(session, study.id))
     return Results(
         study=study.id,
-        a=study.a_job_id,
-        b=study.b_job_id,
+        a=a,
+        b=b,
         unblinded_at=study.unblinded_at,
         **{field.name: getattr(found, field.name) for field in fields(found)},
     )
@@ -206,15 +229,25 @@ def lock_open_study(session: Session, study_id: str) -> Study:
 
 
 def _shown(session: Session, study: Study) -> StudyAnswer:
+    systems = systems_of(session, study.id)
+    a, b = the_two(systems)
     return StudyAnswer(
         id=study.id,
         name=study.name,
         status="open" if study.unblinded_at is None else "closed",
-        a=study.a_job_id,
-        b=study.b_job_id,
+        systems=systems,
+        a=a,
+        b=b,
         per_subset=study.per_subset,
+        pairs_per_prompt=study.pairs_per_prompt,
         protocol=study.protocol,
+        raters_per_pair=study.raters_per_pair,
+        repeats=study.repeats,
+        gold=study.gold,
+        gold_share=study.gold_share,
+        tutorial=study.tutorial,
         criteria=study.criteria,
+        texts=study.texts,
         seed=study.seed,
         manifest_sha256=study.manifest_sha256,
         subsets=subset_sizes(session, study.id),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
+from app.studies.design import GoldPair, StudyDesign, pairs_of
 from deft_engine.canonical import canonical_json, sha256_hex
 from deft_engine.errors import DataError
 
@@ -36,40 +37,88 @@ _Line = TypeVar("_Line", _Identity, _Answer)
 
 
 @dataclass(frozen=True, slots=True)
-class FrozenPair:
-    """A prompt with both systems' responses, as raters will see them."""
+class Planned:
+    """A prompt and the two systems, by position, whose responses to it are compared."""
 
     sample_id: str
     subset: str
+    system_a: int
+    system_b: int
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenPair:
+    """A prompt with two systems' responses, as raters will see them."""
+
+    sample_id: str
+    subset: str
+    system_a: int
+    system_b: int
     prompt: list[dict[str, str]]
     response_a: str
     response_b: str
 
 
-def freeze(a: Path, b: Path, per_subset: int, seed: int) -> list[FrozenPair]:
-    """Up to ``per_subset`` pairs of each subset from the prompts that both ``generations.jsonl`` answer.
-
-    The pairs come by subset, in the order of :func:`choose`.
+def common_prompts(files: Sequence[Path]) -> dict[str, str]:
+    """Sample id -> subset of the prompts that every ``generations.jsonl`` answers.
 
     Raises:
         DataError: a line is not a generation.
     """
-    subsets_a, subsets_b = read_identities(a), read_identities(b)
-    common = {sample_id: subset for sample_id, subset in subsets_a.items() if sample_id in subsets_b}
-    chosen = choose(common, per_subset, seed)
-    answers_a, answers_b = _read_answers(a, set(chosen)), _read_answers(b, set(chosen))
+    first, *others = (read_identities(path) for path in files)
+    return {name: subset for name, subset in first.items() if all(name in other for other in others)}
+
+
+def plan(files: Sequence[Path], per_subset: int, pairs_per_prompt: int, seed: int) -> list[Planned]:
+    """Which prompts are judged on which systems; no text is read.
+
+    Up to ``per_subset`` prompts of each subset, in the order of :func:`choose`, each on ``pairs_per_prompt``
+    pairs of systems. Within a subset any two pairs of systems come equally often, to within one.
+
+    Raises:
+        DataError: a line is not a generation.
+    """
+    common = common_prompts(files)
+    planned: list[Planned] = []
+    dealt: Counter[str] = Counter()  # pairs of each subset so far
+    turns: dict[str, list[tuple[int, int]]] = {}
+    for sample_id in choose(common, per_subset, seed):
+        subset = common[sample_id]
+        if subset not in turns:
+            turns[subset] = _turns(len(files), subset, seed)
+        for _ in range(pairs_per_prompt):
+            pair = turns[subset][dealt[subset] % len(turns[subset])]
+            planned.append(Planned(sample_id, subset, *pair))
+            dealt[subset] += 1
+    return planned
+
+
+def _turns(systems: int, subset: str, seed: int) -> list[tuple[int, int]]:
+    """The pairs of systems in the order in which a subset's prompts take turns through them."""
+    return sorted(
+        pairs_of(range(systems)), key=lambda pair: sha256_hex(canonical_json([seed, subset, *pair]))
+    )
+
+
+def freeze(files: Sequence[Path], planned: Sequence[Planned]) -> list[FrozenPair]:
+    """The planned pairs with their texts.
+
+    Raises:
+        DataError: a line is not a generation.
+    """
+    wanted = {pair.sample_id for pair in planned}
+    answers = [_read_answers(path, wanted) for path in files]
     return [
         FrozenPair(
-            sample_id=sample_id,
-            subset=common[sample_id],
+            **asdict(pair),
             prompt=[
                 {"role": turn.role, "content": _storable(turn.content)}
-                for turn in answers_a[sample_id].prompt
+                for turn in answers[pair.system_a][pair.sample_id].prompt
             ],
-            response_a=_storable(answers_a[sample_id].response),
-            response_b=_storable(answers_b[sample_id].response),
+            response_a=_storable(answers[pair.system_a][pair.sample_id].response),
+            response_b=_storable(answers[pair.system_b][pair.sample_id].response),
         )
-        for sample_id in chosen
+        for pair in planned
     ]
 
 
@@ -93,10 +142,22 @@ def choose(subsets: Mapping[str, str], per_subset: int, seed: int) -> list[str]:
     ]
 
 
-def manifest_sha256(pairs: Sequence[FrozenPair], per_subset: int, seed: int) -> str:
-    """Hash of all that was frozen: seed, size, ids, prompts and responses, in the study's order."""
-    manifest = {"seed": seed, "per_subset": per_subset, "pairs": [asdict(pair) for pair in pairs]}
-    return sha256_hex(canonical_json(manifest))
+def choose_tutorial(gold: Sequence[GoldPair], size: int, seed: int) -> list[bool]:
+    """Of each gold pair, whether it is one of the ``size`` of the tutorial, by the order of a seeded hash."""
+    order = sorted(
+        range(len(gold)), key=lambda number: sha256_hex(canonical_json([seed, number, asdict(gold[number])]))
+    )
+    chosen = set(order[:size])
+    return [number in chosen for number in range(len(gold))]
+
+
+def manifest_sha256(design: StudyDesign, pairs: Sequence[FrozenPair]) -> str:
+    """Hash of all that was frozen: design, schedule, gold, prompts and responses, in the study's order.
+
+    The study's name and where its request named the jobs are no part of it.
+    """
+    manifest = {name: value for name, value in asdict(design).items() if name not in ("name", "places")}
+    return sha256_hex(canonical_json({**manifest, "pairs": [asdict(pair) for pair in pairs]}))
 
 
 def read_identities(path: Path) -> dict[str, str]:

@@ -25,6 +25,16 @@ class Judgment:
     rater: str
     side: Side
     winner: Winner
+    prompt: str = ""  # the sample's id; several items can have one prompt
+    systems: tuple[int, int] = (0, 1)  # positions of a and b
+
+
+ASPECTS: dict[str, Callable[[Judgment], bool]] = {
+    "harmless": lambda vote: vote.subset.startswith("harmless"),
+    "helpful": lambda vote: vote.subset.startswith("helpful"),
+    "total": lambda vote: True,
+}
+"""Which votes tell of what: subsets are pooled by the start of their name, as in Fig. 3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +108,8 @@ def by_subset(judgments: Sequence[Judgment], subsets: Iterable[str]) -> dict[str
 
 
 def by_aspect(judgments: Sequence[Judgment]) -> dict[str, Outcome]:
-    """``harmless`` and ``helpful`` (subsets whose name starts so, as pooled in Fig. 3) and ``total``."""
-    tests: dict[str, Callable[[Judgment], bool]] = {
-        "harmless": lambda vote: vote.subset.startswith("harmless"),
-        "helpful": lambda vote: vote.subset.startswith("helpful"),
-        "total": lambda vote: True,
-    }
-    return {aspect: outcome(filter(belongs, judgments)) for aspect, belongs in tests.items()}
+    """The outcome of each aspect."""
+    return {aspect: outcome(filter(belongs, judgments)) for aspect, belongs in ASPECTS.items()}
 
 
 def agreement(judgments: Iterable[Judgment]) -> Agreement:

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import quote
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Cookie, Request
-from starlette.responses import RedirectResponse, Response
+from sqlalchemy.orm import Session
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from app.api.assignments import AssignmentId, Rater
 from app.api.dependencies import Transaction
 from app.api.studies import StudyId, find_study
 from app.auth import find_logged_in, start_web_session
 from app.cookies import RATER_COOKIE, SESSION_COOKIE
-from app.db.models import Annotator, ApiKey, Job, Role
-from app.errors import Problem
+from app.db.models import Annotator, ApiKey, Assignment, Job, Role, Study
+from app.errors import Problem, not_found
 from app.keys import hash_secret, is_usable
 from app.settings import get_settings
-from app.studies.results import progress, results, study_warnings, subset_sizes
+from app.studies.results import (
+    StudyResults,
+    progress,
+    results,
+    study_warnings,
+    subset_sizes,
+    systems_of,
+)
 from app.studies.statistics import Outcome
+from app.web.markdown import to_html
 from app.web.render import render
 
 router = APIRouter(include_in_schema=False)
+
+_LETTERS = "abcdefghijkl"
 
 SessionCookie = Annotated[str | None, Cookie(alias=SESSION_COOKIE)]
 RaterCookie = Annotated[str | None, Cookie(alias=RATER_COOKIE)]
@@ -32,14 +45,14 @@ RaterCookie = Annotated[str | None, Cookie(alias=RATER_COOKIE)]
 def open_link(token: str, request: Request, session: Transaction) -> Response:
     """Log a rater in by their personal link; the page then takes the link out of the address bar."""
     row = session.execute(
-        sa.select(Annotator.study_id, ApiKey)
+        sa.select(Annotator, ApiKey)
         .join(ApiKey, ApiKey.id == Annotator.key_id)
         .where(Annotator.link_hash == hash_secret(token), is_usable())
     ).one_or_none()
     if row is None:
         return _refused(404, "This link does not work", "Ask the person who sent it for a new one.")
-    study_id, key = row
-    response = render("annotate.html", study_id=study_id)
+    annotator, key = row
+    response = _rating_page(session, annotator)
     response.set_cookie(
         RATER_COOKIE,
         start_web_session(session, key),
@@ -58,7 +71,33 @@ def go_on(session: Transaction, cookie: RaterCookie = None) -> Response:
     annotator = session.scalar(sa.select(Annotator).where(Annotator.key_id == key.id)) if key else None
     if annotator is None:
         return _refused(401, "You are not logged in", "Open your personal link again; your votes are kept.")
-    return render("annotate.html", study_id=annotator.study_id)
+    return _rating_page(session, annotator)
+
+
+@router.get("/annotate/pairs/{assignment_id}")
+def rendered_pair(assignment_id: AssignmentId, session: Transaction, rater: Rater) -> JSONResponse:
+    """A pair's texts as HTML from their Markdown, for the page of a study that has them so."""
+    assignment = session.get(Assignment, assignment_id)
+    if assignment is None or assignment.annotator_id != rater.annotator_id:
+        raise not_found("assignment", assignment_id)
+    item = assignment.item
+    a, b = to_html(item.response_a), to_html(item.response_b)
+    left, right = (a, b) if assignment.a_is_left else (b, a)
+    return JSONResponse(
+        {"prompt": [to_html(turn["content"]) for turn in item.prompt], "left": left, "right": right}
+    )
+
+
+@router.get("/blank")
+def blank_page() -> Response:
+    """Where a rater's quick exit leads: nothing is on it, and nothing leads back."""
+    return render("blank.html")
+
+
+def _rating_page(session: Session, annotator: Annotator) -> Response:
+    """The page of one rater; their id keeps the answers apart that wait in a browser used by several."""
+    texts = session.get_one(Study, annotator.study_id).texts
+    return render("annotate.html", study_id=annotator.study_id, annotator_id=annotator.id, texts=texts)
 
 
 def _refused(status: int, title: str, advice: str) -> Response:
@@ -98,24 +137,39 @@ def view_study(study_id: StudyId, session: Transaction, cookie: SessionCookie = 
         return RedirectResponse(f"/login?next={quote(f'/studies/{study_id}/view')}", 303)
     study = find_study(session, study_id)
     found = results(session, study.id)
-    pooled = {"harmless": found.harmless, "helpful": found.helpful, "total": found.total}
     sizes = subset_sizes(session, study.id)
     raters = progress(session, study)
+    systems = dict(zip(_LETTERS, jobs_of(session, study.id), strict=False))
     taken: set[str] = set()
     if study.protocol == "paper":
         taken = {subset for rater in raters if not rater.revoked for subset in rater.subsets}
     return render(
         "study.html",
         study=study,
-        systems={"a": session.get_one(Job, study.a_job_id), "b": session.get_one(Job, study.b_job_id)},
+        systems=systems,
         sizes=sizes,
         warnings=study_warnings(session, study),
         raters=raters,
         free_subsets=[subset for subset in sizes if subset not in taken],
-        bars=[bar(name, one) for name, one in (pooled | found.subsets).items()],
+        bars=bars(found, systems),
         agreement=found.agreement,
         exclusions=found.exclusions,
     )
+
+
+def jobs_of(session: Session, study_id: str) -> list[Job]:
+    """The jobs that a study compares, in its order."""
+    return [session.get_one(Job, job_id) for job_id in systems_of(session, study_id)]
+
+
+def bars(found: StudyResults, systems: Mapping[str, Job]) -> list[Bar]:
+    """A bar for each aspect and subset of two systems; of more, one for every two systems."""
+    if len(found.pairs) == 1:
+        alone = found.pairs[0]
+        pooled = {"harmless": alone.harmless, "helpful": alone.helpful, "total": alone.total}
+        return [bar(name, one) for name, one in (pooled | alone.subsets).items()]
+    letters = {job.id: letter for letter, job in systems.items()}
+    return [bar(f"{letters[pair.a]} against {letters[pair.b]}", pair.total) for pair in found.pairs]
 
 
 def bar(name: str, outcome: Outcome) -> Bar:

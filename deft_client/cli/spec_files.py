@@ -16,10 +16,26 @@ def read_spec(path: Path) -> dict[str, Any]:
     Raises:
         DeftClientError: it is neither YAML nor JSON, or holds no fields.
     """
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DeftClientError(f"{path} is neither YAML nor JSON: {error}") from error
+    loaded = _read(path)
     if not isinstance(loaded, dict):
         raise DeftClientError(f"{path} holds {type(loaded).__name__}, not the fields of a request")
     return loaded
+
+
+def read_list(path: Path) -> list[Any]:
+    """The entries that a file holds.
+
+    Raises:
+        DeftClientError: it is neither YAML nor JSON, or holds no list.
+    """
+    loaded = _read(path)
+    if not isinstance(loaded, list):
+        raise DeftClientError(f"{path} holds {type(loaded).__name__}, not a list")
+    return loaded
+
+
+def _read(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DeftClientError(f"{path} is neither YAML nor JSON: {error}") from error

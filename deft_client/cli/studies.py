@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal, cast
 
 import typer
 
 from deft_client.cli.connection import client_of
 from deft_client.cli.output import Json, print_json, show, show_list
+from deft_client.cli.spec_files import read_list
+from deft_client.study_fields import StudyFields
 
 app = typer.Typer(no_args_is_help=True, help="Blind pairwise comparison by people.")
 
@@ -15,27 +18,45 @@ app = typer.Typer(no_args_is_help=True, help="Blind pairwise comparison by peopl
 @app.command()
 def create(
     context: typer.Context,
-    a: Annotated[str, typer.Argument(help="An evaluated job.")],
-    b: Annotated[str, typer.Argument(help="Another, on the same eval dataset.")],
+    systems: Annotated[list[str], typer.Argument(help="Evaluated jobs, two or more, on one eval dataset.")],
     name: Annotated[str, typer.Option()] = "study",
-    per_subset: Annotated[int, typer.Option()] = 125,
+    per_subset: Annotated[int, typer.Option(help="Prompts of each subset.")] = 125,
+    pairs_per_prompt: Annotated[int | None, typer.Option(help="Pairs of systems for each prompt.")] = None,
+    protocol: Annotated[str, typer.Option(help="paper or rigorous.")] = "paper",
+    raters_per_pair: Annotated[int | None, typer.Option()] = None,
+    repeats: Annotated[float | None, typer.Option(help="Share of pairs that come again, hidden.")] = None,
+    gold: Annotated[
+        Path | None, typer.Option(help="A YAML or JSON list of pairs: prompt, better, worse.")
+    ] = None,
+    gold_share: Annotated[float | None, typer.Option(help="Hidden gold pairs for each pair.")] = None,
+    tutorial: Annotated[int | None, typer.Option(help="Gold pairs shown first, with feedback.")] = None,
     criteria: Annotated[str | None, typer.Option(help="What raters are asked.")] = None,
     seed: Annotated[int | None, typer.Option()] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell the power; create nothing.")] = False,
+    win_rate: Annotated[float | None, typer.Option(help="Of the power: wins among decided votes.")] = None,
+    ties: Annotated[float | None, typer.Option(help="Of the power: the share of ties.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Freeze the pairs of a comparison."""
+    """Freeze the pairs of a comparison, or tell what it could see."""
+    asked = {
+        "pairs_per_prompt": pairs_per_prompt, "raters_per_pair": raters_per_pair, "repeats": repeats,
+        "gold": read_list(gold) if gold else None, "gold_share": gold_share, "tutorial": tutorial,
+        "criteria": criteria, "seed": seed,
+    }  # fmt: skip
+    fields: StudyFields = {"name": name, "systems": systems, "per_subset": per_subset, "protocol": protocol}
+    fields |= cast("StudyFields", {field: value for field, value in asked.items() if value is not None})
     with client_of(context) as client:
-        study = client.studies.create(
-            name=name, a=a, b=b, per_subset=per_subset, criteria=criteria, seed=seed
-        )
-    show(study, as_json)
+        if dry_run:
+            show(client.studies.plan(win_rate=win_rate, ties=ties, **fields), as_json)
+        else:
+            show(client.studies.create(**fields), as_json)
 
 
 @app.command("list")
 def list_(context: typer.Context, as_json: Json = False) -> None:
     """Studies, newest first."""
     with client_of(context) as client:
-        show_list(client.studies.list().data, ("id", "name", "status", "a", "b"), as_json)
+        show_list(client.studies.list().data, ("id", "name", "status", "systems"), as_json)
 
 
 @app.command("show")
@@ -74,10 +95,19 @@ def renew_link(context: typer.Context, study_id: str, annotator_id: str, as_json
 
 
 @app.command()
-def revoke_annotator(context: typer.Context, study_id: str, annotator_id: str, as_json: Json = False) -> None:
-    """End a rater's access for good; votes stay."""
+def revoke_annotator(
+    context: typer.Context,
+    study_id: str,
+    annotator_id: str,
+    exclude_votes: Annotated[
+        bool, typer.Option("--exclude-votes", help="None of their votes counts any more, for good.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """End a rater's access for good; votes stay, and count unless they are excluded."""
     with client_of(context) as client:
-        show(client.studies.revoke_annotator(study_id, annotator_id), as_json)
+        votes: Literal["exclude"] | None = "exclude" if exclude_votes else None
+        show(client.studies.revoke_annotator(study_id, annotator_id, votes=votes), as_json)
 
 
 @app.command()

@@ -6,9 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
+from app.db.models import Role
+from app.main import create_app
 from tests.browser.watched import Watched
+from tests.serving import serving
+from tests.study_world import Service, api_key
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = (
@@ -41,3 +46,17 @@ def browse(chromium: Browser) -> Iterator[Callable[..., Watched]]:
     yield new
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def address(service_settings: None) -> Iterator[str]:
+    with serving() as url:
+        yield url
+
+
+@pytest.fixture
+def service(address: str) -> Iterator[Service]:
+    """A client of the same database as the served app; links it makes are turned to the served address."""
+    with TestClient(create_app(), base_url=address) as http:
+        keys = [{"Authorization": f"Bearer {api_key(role)}"} for role in (Role.RESEARCHER, Role.VIEWER)]
+        yield Service(http, *keys)

@@ -21,7 +21,20 @@ from app.db.models.jobs import (
     StageRun,
     StageStatus,
 )
-from app.db.models.studies import Annotator, Assignment, Choice, Study, StudyItem, Vote
+from app.db.models.studies import (
+    Annotator,
+    Assignment,
+    Choice,
+    ItemKind,
+    Purpose,
+    Skip,
+    Standing,
+    Study,
+    StudyItem,
+    StudyPlace,
+    StudySystem,
+    Vote,
+)
 
 __all__ = [
     "LIVE_STAGES",
@@ -41,18 +54,24 @@ __all__ = [
     "Experiment",
     "ExperimentJob",
     "IdempotencyKey",
+    "ItemKind",
     "Job",
     "JobDataset",
     "JobStage",
     "JobStatus",
     "Json",
     "Metric",
+    "Purpose",
     "Role",
+    "Skip",
     "StageInput",
     "StageRun",
     "StageStatus",
+    "Standing",
     "Study",
     "StudyItem",
+    "StudyPlace",
+    "StudySystem",
     "Vote",
     "WebSession",
 ]

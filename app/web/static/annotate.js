@@ -1,10 +1,21 @@
-// The rater's page: fetch a pair, show it as text, send the choice, fetch the next.
+// The rater's page. An answer leaves the screen at once for the next pair, which is held already; it is sent
+// behind the rater's back, in order, again and again until it has arrived.
+
+import "./annotate_leave.js";
+import { Outbox } from "./annotate_outbox.js";
+import { Pairs } from "./annotate_pairs.js";
+import * as screen from "./annotate_screen.js";
+import { Refused, explain, get, post } from "./annotate_service.js";
+import { askReason } from "./annotate_skipping.js";
+import { Stopwatch } from "./annotate_stopwatch.js";
 
 const rating = document.getElementById("rating");
-const study = rating.dataset.study;
-const memory = `voted:${study}`; // this tab's votes, for undo; survives a reload
+const { study, rater, texts } = rating.dataset;
 const choices = [...document.querySelectorAll("[data-choice]")];
-const undoButton = document.getElementById("undo");
+const tools = Object.fromEntries(
+  ["undo", "skip", "flag", "pause", "help"].map((id) => [id, document.getElementById(id)]),
+);
+const commenting = document.getElementById("commenting");
 const comment = document.getElementById("comment");
 
 const KEYS = {
@@ -13,149 +24,213 @@ const KEYS = {
   3: "right", ArrowRight: "right",
 };
 const SAID = { left: "Left is better", tie: "Tie", right: "Right is better" };
-const ROLES = { user: "Person", assistant: "Assistant", system: "Instructions to the assistant" };
+const FIRST_WAIT = 500; // milliseconds until a lost network is tried again; doubled each time
+const LONGEST_WAIT = 30_000;
+const REMEMBERED = 10; // more than can be answered without the network
 
-let shown = null; // the pair on the screen
-let busy = true;
-
-class Refused extends Error {
-  constructor(status, problem) {
-    super(problem.detail);
-    this.status = status;
-    this.code = problem.code;
-  }
-}
-
-async function post(path, body) {
-  const response = await fetch(path, {
-    method: "POST",
-    credentials: "same-origin",
-    headers: { "Content-Type": "application/json" },
-    body: body === undefined ? undefined : JSON.stringify(body),
-  });
-  if (response.status === 204) return null;
-  const answer = await response.json();
-  if (!response.ok) throw new Refused(response.status, answer);
-  return answer;
-}
-
-function element(name, className, text) {
-  const made = document.createElement(name);
-  made.className = className;
-  made.textContent = text;
-  return made;
-}
-
-function turn({ role, content }) {
-  const block = element("div", "turn", "");
-  const said = element("div", "said", content);
-  said.dir = "auto";
-  block.append(element("span", "role", ROLES[role] ?? role), said);
-  return block;
-}
-
-function write(id, text) {
-  const target = document.getElementById(id);
-  target.textContent = text;
-  target.scrollTop = 0;
-}
-
-function show(pair, news) {
-  shown = pair;
-  document.getElementById("pair").hidden = pair === null;
-  document.getElementById("finished").hidden = pair !== null;
-  if (pair === null) {
-    write("finished", "All your pairs are rated. Thank you! You can close this page.");
-    write("count", "All pairs rated");
-    const bar = document.getElementById("progress");
-    bar.value = bar.max;
-    write("status", news);
-    return;
-  }
-  const prompt = document.getElementById("prompt");
-  prompt.replaceChildren(...pair.prompt.map(turn));
-  prompt.scrollTop = prompt.scrollHeight; // the last turn is what the answers answer
-  write("left", pair.left);
-  write("right", pair.right);
-  write("criteria", pair.criteria);
-  write("count", `${pair.done} of ${pair.total} rated`);
-  const bar = document.getElementById("progress");
-  bar.max = pair.total;
-  bar.value = pair.done;
-  window.scrollTo(0, 0);
-  write("status", `${news} Pair ${pair.done + 1} of ${pair.total}.`.trim());
-}
-
-function explain(problem) {
-  if (!(problem instanceof Refused)) return "The service does not answer. Nothing is lost: try again in a moment.";
-  if (problem.status === 401) return "Your session has ended. Open your personal link again; your votes are kept.";
-  if (problem.code === "study_closed") return "This study is closed; no more votes are taken. Thank you!";
-  return problem.message;
-}
-
-// One request after another: while one is under way, keys and buttons do nothing.
-async function alone(work) {
-  busy = true;
-  refresh();
-  try {
-    await work();
-    document.getElementById("error").hidden = true;
-  } catch (problem) {
-    write("error", explain(problem));
-    document.getElementById("error").hidden = false;
-  } finally {
-    busy = false;
-    refresh();
-  }
-}
+const outbox = new Outbox(rater);
+const pairs = new Pairs(study, texts);
+const watch = new Stopwatch();
+const answered = []; // the last pairs answered here, to show one again that was not sent yet
+let displayed = null; // id of the pair on the screen
+let taking = null; // the assignment whose answer is being taken back
+let working = false; // an answer is being taken back
+let ended = false; // the session or the study has ended
+let paused = false;
+let wait = FIRST_WAIT;
+let retry = null;
 
 function refresh() {
-  rating.setAttribute("aria-busy", String(busy));
-  for (const button of choices) button.disabled = busy || shown === null;
-  undoButton.disabled = busy || voted().length === 0;
+  const done = pairs.done + outbox.size;
+  const open = displayed !== null && !working && !ended && !paused;
+  rating.setAttribute("aria-busy", String(working || (displayed === null && !pairs.finished)));
+  rating.dataset.held = pairs.size;
+  for (const button of [...choices, tools.skip, tools.flag]) button.disabled = !open;
+  tools.undo.disabled = working || ended || paused || (done === 0 && !pairs.finished);
+  tools.pause.disabled = displayed === null && !paused;
+  if (pairs.total > 0 && !pairs.finished) screen.showProgress(pairs.done, pairs.total); // what has arrived
 }
 
-function voted() {
-  return JSON.parse(sessionStorage.getItem(memory) ?? "[]");
+// Bring the screen up to the pairs held.
+function settle(news) {
+  if (pairs.shown !== null && pairs.shown.id === displayed) return refresh();
+  displayed = pairs.shown?.id ?? null;
+  comment.value = "";
+  commenting.open = false;
+  tools.flag.setAttribute("aria-pressed", "false");
+  watch.restart();
+  if (paused) watch.stop();
+  refresh();
+  if (pairs.finished) screen.showFinished();
+  else if (displayed === null) screen.showNothing();
+  else {
+    screen.showPair(pairs.shown);
+    screen.say(`${news} Pair ${pairs.done + outbox.size + 1} of ${pairs.total}.`.trim());
+  }
 }
 
-function remember(ids) {
-  sessionStorage.setItem(memory, JSON.stringify(ids));
-}
+// Requests go one after another: sending, reading ahead, taking back.
+let line = Promise.resolve();
 
-async function next(news) {
-  show(await post(`/studies/${study}/assignments:next`), news);
-}
-
-async function vote(choice) {
-  const { id } = shown;
-  if (!voted().includes(id)) { // else the vote is kept, and only the next pair did not come
-    const body = comment.value === "" ? { choice } : { choice, comment: comment.value };
+function inLine(work) {
+  line = line.then(async () => {
+    clearTimeout(retry);
     try {
-      await post(`/assignments/${id}`, body);
+      await work();
+      wait = FIRST_WAIT;
+      screen.showWaiting(null);
     } catch (problem) {
-      if (problem.code !== "vote_stands") throw problem;
-      remember([...voted(), id]); // another tab voted on it
-      await next("");
-      throw problem;
+      fail(problem);
     }
-    remember([...voted(), id]);
-    comment.value = "";
-  }
-  await next(`Voted: ${SAID[choice]}.`);
+    settle("");
+  });
 }
 
-async function undo() {
-  const ids = voted();
-  const last = ids.pop();
-  try {
-    show(await post(`/assignments/${last}/undo`), "Vote taken back.");
-  } catch (problem) {
-    if (problem.code === "not_voted") remember(ids); // another tab took it back
-    throw problem;
-  }
-  remember(ids);
+function fail(problem) {
+  ended ||= problem.code === "study_closed" || problem.status === 401;
+  const lost = !ended && (!(problem instanceof Refused) || problem.passes);
+  screen.showWaiting(lost ? { count: outbox.size, pairs: pairs.shown !== null } : null);
+  if (ended) screen.say("");
+  if (!lost) return screen.showError(explain(problem));
+  retry = setTimeout(sync, wait);
+  wait = Math.min(2 * wait, LONGEST_WAIT);
 }
+
+let syncing = false; // waits in the line already
+
+function sync() {
+  if (syncing || ended) return;
+  syncing = true;
+  inLine(async () => {
+    syncing = false;
+    let refusal = null;
+    await outbox.send(arrived, (problem) => { refusal = problem; });
+    if (pairs.shown === null || refusal !== null) await look();
+    settle("");
+    while (outbox.size === 0 && await pairs.readAhead()) settle("");
+    if (outbox.size > 0) sync(); // answered meanwhile
+    if (refusal === null) return;
+    tabs.postMessage(explain(refusal)); // it may be another tab's answer that this one has sent
+    throw refusal;
+  });
+}
+
+const tabs = new BroadcastChannel(`rating-refusals:${rater}`);
+tabs.addEventListener("message", ({ data }) => {
+  screen.showError(data);
+  if (!ended) inLine(look);
+});
+
+// An answer has arrived; the tutorial says something to it.
+function arrived({ feedback }) {
+  pairs.done += 1;
+  refresh();
+  if (feedback?.agreed) screen.say("Practice: your answer to the pair before is the expected one.");
+  else if (feedback) screen.say(`Practice: to the pair before, “${SAID[feedback.better]}” was expected.`);
+}
+
+// Ask what is open: another tab or device may have answered what this one holds.
+function look() {
+  return pairs.refresh(() => outbox.size === 0);
+}
+
+function answer(path, body, news) {
+  const pair = pairs.leave();
+  answered.push(pair);
+  answered.splice(0, answered.length - REMEMBERED);
+  outbox.add(pair.id, path, body);
+  displayed = null;
+  screen.showError("");
+  settle(news);
+  sync();
+}
+
+function flagged() {
+  return tools.flag.getAttribute("aria-pressed") === "true" ? { harmful: true } : {};
+}
+
+function vote(choice) {
+  const said = comment.value === "" ? {} : { comment: comment.value };
+  answer("", { choice, ...said, ...flagged(), seconds: watch.seconds }, `Voted: ${SAID[choice]}.`);
+}
+
+function skip(reason) {
+  answer("/skip", { reason, ...flagged() }, "Skipped.");
+}
+
+function undo() {
+  screen.showError("");
+  const entry = outbox.takeBack(({ id }) => answered.some((pair) => pair.id === id));
+  if (entry !== null) {
+    pairs.putBack(answered.find(({ id }) => id === entry.id));
+    settle("Taken back.");
+    return;
+  }
+  working = true;
+  refresh();
+  inLine(async () => {
+    try {
+      await outbox.send(arrived, (problem) => { throw problem; });
+      await takeBack();
+    } catch (problem) {
+      screen.showError(explain(problem));
+      throw problem;
+    } finally {
+      working = false;
+    }
+    settle("Taken back.");
+  });
+}
+
+async function takeBack() {
+  taking ??= (await get(`/studies/${study}/assignments:last`))?.id ?? null;
+  if (taking === null) return;
+  try {
+    await pairs.reopen(await post(`/assignments/${taking}/undo`));
+  } catch (problem) {
+    if (problem.code !== "not_voted") throw problem;
+    await look(); // it was taken back already, so it is the first open pair
+  }
+  taking = null;
+}
+
+function flag() {
+  const pressed = tools.flag.getAttribute("aria-pressed") !== "true";
+  tools.flag.setAttribute("aria-pressed", String(pressed));
+  screen.say(pressed ? "Flagged as harmful; the flag goes with your answer." : "Flag removed.");
+}
+
+function rest() {
+  paused = !paused;
+  if (paused) watch.stop();
+  else watch.start();
+  screen.pause(paused);
+  refresh();
+  screen.say(paused ? "Paused." : "");
+}
+
+function startComment() {
+  commenting.open = true;
+  comment.focus();
+}
+
+const COMMANDS = new Map([
+  ["u", [tools.undo, undo]],
+  ["s", [tools.skip, () => askReason(skip)]],
+  ["f", [tools.flag, flag]],
+  ["p", [tools.pause, rest]],
+  ["?", [tools.help, () => document.getElementById("helping").showModal()]],
+  ["c", [choices[0], startComment]],
+  ["e", [choices[0], screen.foldEarlier]],
+  ...Object.entries(KEYS).map(([key, choice]) => [key, [choices[0], () => vote(choice)]]),
+]);
+for (const [name, button] of Object.entries(tools)) {
+  const [, work] = [...COMMANDS.values()].find(([one]) => one === button) ?? [];
+  if (work === undefined) throw new Error(`no command for ${name}`);
+  button.addEventListener("click", work);
+}
+document.getElementById("go-on").addEventListener("click", rest);
+for (const button of choices) button.addEventListener("click", () => vote(button.dataset.choice));
 
 // Arrows scroll a text that has the focus and does not fit; everywhere else they vote.
 function scrolls(target, key) {
@@ -163,18 +238,24 @@ function scrolls(target, key) {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.repeat || event.ctrlKey || event.altKey || event.metaKey || event.target === comment) return;
-  if (scrolls(event.target, event.key)) return;
-  if (event.key === "u" && !undoButton.disabled) {
-    event.preventDefault();
-    alone(undo);
-  } else if (event.key in KEYS) {
-    event.preventDefault();
-    if (!busy && shown !== null) alone(() => vote(KEYS[event.key]));
+  if (event.ctrlKey || event.altKey || event.metaKey) return;
+  if (event.target === comment) {
+    if (event.key === "Escape") comment.blur();
+    return;
   }
+  if (document.querySelector("dialog[open]") || scrolls(event.target, event.key)) return;
+  const command = COMMANDS.get(event.key.length === 1 ? event.key.toLowerCase() : event.key);
+  if (command === undefined) return;
+  event.preventDefault();
+  const [button, work] = command;
+  if (!event.repeat && !button.disabled) work();
 });
-for (const button of choices) button.addEventListener("click", () => alone(() => vote(button.dataset.choice)));
-undoButton.addEventListener("click", () => alone(undo));
+
+window.addEventListener("online", sync);
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden || paused) watch.stop();
+  else watch.start();
+});
 
 history.replaceState(null, "", "/annotate"); // the personal link leaves the address bar
-alone(() => next(""));
+sync();

@@ -19,7 +19,8 @@ from app.db.session import transaction
 from app.ids import new_id
 from app.keys import create_key, hash_secret
 from app.main import create_app
-from app.studies.assignments import next_pair, vote
+from app.studies.answers import Ballot, vote
+from app.studies.assignments import next_pair
 from tests.study_world import MODEL, Rater, Row, Service, evaluated_job
 
 # Words that would name a side, a system or an order; none of them may reach a rater.
@@ -175,7 +176,7 @@ def rate_all(session: Session, annotator_id: str) -> Iterator[Assignment]:
     """Vote on every pair, as a rater does, and tell what was dealt, in order."""
     while (pair := next_pair(session, annotator_id, timedelta(minutes=30))) is not None:
         yield session.get_one(Assignment, pair.id)
-        vote(session, annotator_id, pair.id, Choice.TIE, None)
+        vote(session, annotator_id, pair.id, Ballot(Choice.TIE))
         session.flush()
 
 

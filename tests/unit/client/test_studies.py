@@ -86,6 +86,50 @@ def test_the_raters_of_a_study_are_listed(script: Script) -> None:
     assert {path for _, path, _, _ in script.requests} == {"/studies/stu_1/annotators"}
 
 
+PAIR = {"id": "asg_2", "prompt": [], "left": "l", "right": "r", "criteria": "c", "done": 0, "total": 2}
+
+
+VOTE = {"id": "asg_2", "choice": "tie", "feedback": {"agreed": False, "better": "left"}}
+
+
+def test_a_rater_s_requests(script: Script) -> None:
+    told = [answer(200, PAIR), answer(200, {"id": "asg_1"}), answer(204, b""), *[answer(200, VOTE)] * 3]
+    script.answers = told * 2
+
+    def ask(studies: Any) -> list[Any]:
+        return [
+            studies.next_assignment("stu_1", after="asg_1"),
+            studies.last_assignment("stu_1"),
+            studies.last_assignment("stu_1"),
+            studies.vote("asg_2", "tie", harmful=True, seconds=1.5),
+            studies.skip("asg_2", "why"),
+            studies.undo("asg_2"),
+        ]
+
+    async def use() -> list[Any]:
+        async with AsyncDeftClient(script.url) as client:
+            return [await asked for asked in ask(client.studies)]
+
+    with DeftClient(script.url) as client:
+        given = ask(client.studies)
+    assert given == asyncio.run(use())
+    assert (given[0].id, given[1:3], given[4:]) == ("asg_2", ["asg_1", None], [None, None])
+    assert (given[3].choice, given[3].feedback.better) == ("tie", "left")
+    sent = [(method, path, json.loads(body) if body else None) for method, path, _, body in script.requests]
+    assert (
+        sent[:6]
+        == sent[6:]
+        == [
+            ("POST", "/studies/stu_1/assignments:next?after=asg_1", None),
+            ("GET", "/studies/stu_1/assignments:last", None),
+            ("GET", "/studies/stu_1/assignments:last", None),
+            ("POST", "/assignments/asg_2", {"choice": "tie", "harmful": True, "seconds": 1.5}),
+            ("POST", "/assignments/asg_2/skip", {"reason": "why", "harmful": False}),
+            ("POST", "/assignments/asg_2/undo", None),
+        ]
+    )
+
+
 ESTIMATE = {"kind": "align", "spec": {}, "stages": [], "steps": 0, "tokens": 0, "memory_bytes": None,
             "seconds": 0.0, "complete": True, "assumptions": [], "warnings": []}  # fmt: skip
 
@@ -104,3 +148,69 @@ def test_an_estimate_may_be_of_running_everything_anew(script: Script, tmp_path:
     command = ["--url", script.url, "jobs", "estimate", str(tmp_path / "job.yaml"), "--no-reuse"]
     assert CliRunner().invoke(app, command).exit_code == 0
     assert {path for _, path, _, _ in script.requests} == {"/jobs?dry_run=true&reuse=false"}
+
+
+PLAN = {
+    "systems": ["job_a", "job_b"], "subsets": {"s": 9}, "votes": 18, "assumptions": [],
+    "power": {
+        "win_rate": 0.7, "ties": 0.1, "alpha": 0.05, "power": 0.8, "pairs_needed": 60,
+        "total": {"pairs": 9, "power": 0.2, "win_rate": 0.95}, "subsets": {},
+    },
+}  # fmt: skip
+GOLD = [{"prompt": "2 + 2?", "better": "4", "worse": "5"}]
+RIGOROUS = {
+    "name": "n", "systems": ["job_a", "job_b"], "per_subset": 9, "protocol": "rigorous", "raters_per_pair": 2,
+    "repeats": 0.1, "gold": GOLD, "tutorial": 1,
+}  # fmt: skip
+
+
+def test_a_design_is_sent_and_planned_alike(script: Script, tmp_path: Any) -> None:
+    script.answers = [answer(201, STUDY), answer(200, PLAN)] * 3
+
+    async def use() -> None:
+        async with AsyncDeftClient(script.url) as client:
+            assert (await client.studies.create(**RIGOROUS)).a == "job_a"
+            assert (await client.studies.plan(win_rate=0.7, ties=0.1, **RIGOROUS)).power.pairs_needed == 60
+
+    with DeftClient(script.url) as client:
+        assert client.studies.create(**RIGOROUS).b == "job_b"
+        assert client.studies.plan(win_rate=0.7, ties=0.1, **RIGOROUS).power.total.win_rate == 0.95
+    asyncio.run(use())
+    (tmp_path / "gold.json").write_text(json.dumps(GOLD))
+    command = [
+        "--url", script.url, "studies", "create", "job_a", "job_b", "--name", "n", "--per-subset", "9",
+        "--protocol", "rigorous", "--raters-per-pair", "2", "--repeats", "0.1", "--tutorial", "1",
+        "--gold", str(tmp_path / "gold.json"), "--json",
+    ]  # fmt: skip
+    assert CliRunner().invoke(app, command).exit_code == 0
+    planned = CliRunner().invoke(app, [*command, "--dry-run", "--win-rate", "0.7", "--ties", "0.1"])
+    assert json.loads(planned.stdout)["power"]["pairs_needed"] == 60
+    assert [path for _, path, _, _ in script.requests] == [
+        "/studies", "/studies?dry_run=true&win_rate=0.7&ties=0.1",
+    ] * 3  # fmt: skip
+    assert all(json.loads(body) == RIGOROUS for _, _, _, body in script.requests)
+
+
+def test_a_rater_s_votes_are_excluded(script: Script) -> None:
+    script.answers = [answer(200, {**RATER, "excluded": True})] * 3
+
+    async def use() -> None:
+        async with AsyncDeftClient(script.url) as client:
+            assert (await client.studies.revoke_annotator("stu_1", "ann_1", votes="exclude")).excluded
+
+    with DeftClient(script.url) as client:
+        assert client.studies.revoke_annotator("stu_1", "ann_1", votes="exclude").excluded
+    asyncio.run(use())
+    command = ["--url", script.url, "studies", "revoke-annotator", "stu_1", "ann_1", "--exclude-votes"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert {path for _, path, _, _ in script.requests} == {"/studies/stu_1/annotators/ann_1?votes=exclude"}
+
+
+def test_the_tutorial_s_feedback_is_read(script: Script) -> None:
+    told = {"id": "asg_1", "choice": "left", "feedback": {"agreed": False, "better": "right"}}
+    script.answers = [answer(200, told), answer(200, {"id": "asg_2", "choice": "tie"})]
+    with DeftClient(script.url) as client:
+        feedback = client.studies.vote("asg_1", "left").feedback
+        assert feedback is not None
+        assert (feedback.agreed, feedback.better) == (False, "right")
+        assert client.studies.vote("asg_2", "tie").feedback is None
