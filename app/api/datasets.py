@@ -12,7 +12,8 @@ from starlette.responses import Response
 
 from app.api.dataset_views import DatasetView, LedgerEntry, SampleView, view_dataset, view_sample
 from app.api.dependencies import After, Limit, Researcher, Transaction, Viewer, problems
-from app.api.hub_datasets import HubFields, is_hub_request, read_hub_request, store_hub_dataset
+from app.api.hub_datasets import HubFields, hub_fields, store_hub_dataset
+from app.api.json_bodies import request_object
 from app.api.ledgers import ledger_of
 from app.api.lookup import DatasetId, dataset_or_404
 from app.api.pages import newest_first
@@ -80,10 +81,10 @@ async def create_dataset(
 ) -> Response:
     """Upload a file, or name a data set of the Hugging Face hub (JSON). It is read and validated after the
     answer: ask `GET /datasets/{id}` for its status."""
-    if is_hub_request(request):
-        asked_hub, body = await read_hub_request(request)
-        once = once_for(request, idempotency_key, body)
-        return await run_in_threadpool(store_hub_dataset, asked_hub, caller, once)
+    asked_as_json, request = await request_object(request)
+    if asked_as_json is not None:
+        once = once_for(request, idempotency_key, asked_as_json)
+        return await run_in_threadpool(store_hub_dataset, hub_fields(asked_as_json), caller, once)
     async with receive_upload(request, list(UploadFields.model_fields)) as upload:
         asked = {"name": name or upload.filename or "untitled", "format": format, "subset": subset}
         fields = _fields({**asked, **upload.fields})

@@ -6,7 +6,6 @@ import json
 
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
-from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.dataset_views import view_dataset
@@ -28,8 +27,6 @@ from deft_engine.faults import faults
 from deft_engine.plan import plan_dataset
 from deft_engine.stages import DatasetFormat
 
-_MOST_BYTES = 2**16
-
 
 class HubFields(HubDataset):
     """What a request says of a data set on the hub."""
@@ -46,31 +43,13 @@ class HubFields(HubDataset):
         return HubDataset.model_validate(self.model_dump(include=set(HubDataset.model_fields)))
 
 
-def is_hub_request(request: Request) -> bool:
-    """Whether a request names a data set instead of sending one."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
-
-
-async def read_hub_request(request: Request) -> tuple[HubFields, bytes]:
-    """The fields, and the body that they were read from.
+def hub_fields(body: bytes) -> HubFields:
+    """The fields of a request.
 
     Raises:
-        Problem: 422 for what is no such request, or a hub whose host is not allowed; 413 for a long one.
+        Problem: 422 for what is no such request, or a hub whose host is not allowed.
     """
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MOST_BYTES:
-            raise Problem(
-                413,
-                "too_large",
-                "The request is too large",
-                "as JSON it names a data set of the hub; send a file as a form",
-            )
-    try:
-        given = json.loads(bytes(body))
-    except (ValueError, RecursionError):
-        raise _refused("", "invalid_json", "the body is no JSON; a file is sent as a form") from None
+    given = json.loads(body)
     try:
         fields = HubFields.model_validate(given)
     except ValidationError as error:
@@ -79,7 +58,7 @@ async def read_hub_request(request: Request) -> tuple[HubFields, bytes]:
         check_hub(get_settings().allowed_endpoint_hosts)
     except EndpointError as error:
         raise _refused("/hub", error.error_code, f"{error.message}; {error.hint}") from error
-    return fields, bytes(body)
+    return fields
 
 
 def store_hub_dataset(fields: HubFields, caller: Principal, once: Once) -> Response:

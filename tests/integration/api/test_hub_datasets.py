@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -71,7 +73,6 @@ def test_what_the_hub_has_not_makes_the_dataset_invalid(api: Api, hub: Hub) -> N
         ({**ASKED, "data_dir": "../x"}, "/data_dir"),
         ({**ASKED, "limit": 0}, "/limit"),
         ({**ASKED, "file": "x"}, "/file"),
-        ([1], ""),
     ],
 )
 def test_a_request_that_names_no_data_set_is_refused_with_its_place(
@@ -80,10 +81,33 @@ def test_a_request_that_names_no_data_set_is_refused_with_its_place(
     assert [place for place, _ in faults(api.post("/datasets", json=body))] == [pointer]
 
 
-def test_a_body_that_is_no_json_or_too_long_is_refused(api: Api, hub: Hub) -> None:
-    headers = {"Content-Type": "application/json"}
-    assert faults(api.post("/datasets", content=b"{", headers=headers)) == [("", "invalid_json")]
-    assert api.post("/datasets", content=b" " * 100_000, headers=headers).status_code == 413
+@pytest.mark.parametrize("body", [b"{", b'{"hub": "org/set", }', b"3", b'"text"', b"\xff", b"[" * 60_000])
+def test_a_line_that_is_neither_a_request_nor_rows_is_refused(api: Api, hub: Hub, body: bytes) -> None:
+    answer = api.post("/datasets", content=body, headers={"Content-Type": "application/json"})
+    assert faults(answer) == [("", "invalid_json")]
+
+
+ROW = {"prompt": "one", "chosen": "two", "rejected": "three"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps([ROW, ROW]).encode(),
+        b"\n".join([json.dumps(ROW).encode()] * 2),
+        json.dumps([ROW] * 3_000, indent=1).encode(),
+        json.dumps({**ROW, "chosen": "long " * 20_000}).encode(),
+    ],
+    ids=["array", "lines", "a long array", "a long line"],
+)
+def test_rows_sent_as_json_are_a_file(api: Api, hub: Hub, body: bytes) -> None:
+    """As a user of curl sends a JSON array; byte for byte."""
+    sent = api.post("/datasets", content=body, headers={"Content-Type": "application/json"})
+    assert (sent.status_code, sent.json()["hub"]) == (201, None)
+    assert sent.json()["sha256"] == hashlib.sha256(body).hexdigest()
+    run_stages("import")
+    found = api.get(f"/datasets/{sent.json()['id']}").json()
+    assert (found["status"], found["rejected"]) == ("ready", 0)
 
 
 def test_a_hub_whose_host_is_not_allowed_is_not_asked(
