@@ -60,7 +60,7 @@ def estimate_job(
     facts = {
         plan_dataset(dataset_ref(dataset)).fingerprint: DataFacts.of_summary(dataset.summary)
         for dataset in datasets.values()
-        if dataset.summary is not None
+        if dataset.summary is not None and dataset.answers_dataset_id is None
     }
     costs = Estimator(plan, facts, lambda made: _root_of(session, made)).costs()
     done = _done(session, plan) if reuse else set()

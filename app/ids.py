@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Literal
 
-Prefix = Literal["ds", "job", "run", "art", "exp", "stu", "itm", "asg", "ann", "key", "req"]
+Prefix = Literal["ds", "gen", "job", "run", "art", "exp", "stu", "itm", "asg", "ann", "key", "req"]
 
 _ALPHABET = "0123456789abcdefghijkmnpqrstvwxyz"
 _LENGTH = 20  # 100 bits

@@ -17,6 +17,7 @@ from app.api import (
     events,
     experiment_results,
     experiments,
+    generations,
     jobs,
     keys,
     metrics,
@@ -38,6 +39,7 @@ _UPLOAD_STALLS_AFTER = 3600.0  # seconds without a byte
 
 _ROUTERS = (
     datasets.router,
+    generations.router,
     jobs.router,
     events.router,
     metrics.router,
@@ -80,7 +82,7 @@ def create_app() -> FastAPI:
     for router in _ROUTERS:
         app.include_router(router)
     install_error_handlers(app)
-    app.add_middleware(BodyLimit, unlimited=("POST", "/datasets"))
+    app.add_middleware(BodyLimit, unlimited={("POST", "/datasets"), ("POST", "/generations")})
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestLog)
     describe(app)

@@ -7,15 +7,16 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from app.db.models import Dataset, DatasetStatus, Job, JobStatus
-from app.db.queries import find_dataset, find_job
+from app.db.models import Dataset, DatasetStatus, Job, JobStatus, StageRun
+from app.db.queries import find_dataset, find_generations, find_job
 from app.settings import get_settings
+from deft_engine.data.hub_dataset import HubDataset
 from deft_engine.endpoints.spec import EndpointSpec
 from deft_engine.errors import SpecError
 from deft_engine.graders import FileScores
 from deft_engine.model_names import resolve_endpoint, resolve_model
 from deft_engine.mt_bench.files import FASTCHAT
-from deft_engine.plan import DatasetRef, External, Made, Plan, Source
+from deft_engine.plan import DatasetRef, External, Made, Plan, Source, plan_generations
 from deft_engine.planning import plan_job
 from deft_engine.specs import AlignJob, GradeJob, RewardModelJob
 from deft_engine.specs import Job as JobRequest
@@ -56,7 +57,44 @@ class ServiceResolver:
                 code="unfit_dataset",
                 pointer=pointer,
             )
+        if found.hub is not None:
+            raise SpecError(
+                f"dataset {name} comes from a hub, and a judge's files are uploads",
+                hint="download the file and upload it",
+                code="unfit_dataset",
+                pointer=pointer,
+            )
         return External(f"upload:{found.sha256}", found.sha256)
+
+    def generations(self, name: str, samples: Made, pointer: str) -> External:
+        """Imported generations by their id; they must answer these samples."""
+        found = find_generations(self._session, name)
+        if found is None:
+            raise SpecError(
+                f"there are no generations {name!r}",
+                hint="import them by POST /generations, or see GET /generations",
+                code="unknown_generations",
+                pointer=pointer,
+            )
+        upload = External(f"upload:{found.sha256}", found.sha256)
+        made = self._session.get_one(StageRun, found.import_run_id)
+        if made.fingerprint != plan_generations(upload, samples).fingerprint:
+            raise SpecError(
+                f"generations {name} answer dataset {found.answers_dataset_id}, not this eval_dataset",
+                hint=f"set eval_dataset to {found.answers_dataset_id}, or import answers to this one",
+                code="unfit_generations",
+                pointer=pointer,
+            )
+        if found.status is DatasetStatus.INVALID:
+            why = (found.error or {}).get("message", "they could not be read")
+            raise SpecError(
+                f"generations {name} are invalid: {why}",
+                hint="correct the file and import it again",
+                code="invalid_generations",
+                pointer=pointer,
+            )
+        self.datasets[pointer] = found
+        return upload
 
     def _found(self, name: str, pointer: str) -> Dataset:
         """A dataset that can be named, which is noted. Raises as ``dataset``."""
@@ -112,6 +150,9 @@ class ServiceResolver:
 def dataset_ref(dataset: Dataset) -> DatasetRef:
     """The upload of a dataset and how it is read."""
     spec = ImportSpec.model_validate({"format": dataset.requested_format, "subset": dataset.subset})
+    if dataset.hub is not None:
+        uri = HubDataset.model_validate(dataset.hub).uri
+        return DatasetRef(External(uri, uri), spec)
     return DatasetRef(External(f"upload:{dataset.sha256}", dataset.sha256), spec)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,6 @@ from app.settings import get_settings
 
 _WRITE_BYTES = 2**20
 _MAX_FIELD_BYTES = 4096
-_FIELDS = ("name", "format", "subset")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +36,8 @@ class Upload:
 
 
 @asynccontextmanager
-async def receive_upload(request: Request) -> AsyncIterator[Upload]:
-    """The request's body as a file: the form's part ``file``, or the raw body.
+async def receive_upload(request: Request, fields: Sequence[str]) -> AsyncIterator[Upload]:
+    """The request's body as a file: the form's part ``file``, or the raw body; a form may have ``fields``.
 
     Raises:
         Problem: 413 above ``max_upload_bytes``; 422 for an empty file or a malformed form.
@@ -49,7 +48,7 @@ async def receive_upload(request: Request) -> AsyncIterator[Upload]:
     try:
         with partial.open("wb", buffering=0) as file:
             content = _Content(file)
-            form = _Form(content, request) if _is_form(request) else None
+            form = _Form(content, request, fields) if _is_form(request) else None
             async for chunk in _in_large_chunks(request):
                 await run_in_threadpool(form.feed if form else content.data_received, chunk)
             if form:
@@ -137,9 +136,9 @@ class _Field(BaseTarget):  # type: ignore[misc]
 class _Form:
     """``multipart/form-data`` with the part ``file`` and optional fields."""
 
-    def __init__(self, content: _Content, request: Request) -> None:
+    def __init__(self, content: _Content, request: Request, fields: Sequence[str]) -> None:
         self._content = content
-        self._fields = {name: _Field(name) for name in _FIELDS}
+        self._fields = {name: _Field(name) for name in fields}
         try:
             self._parser = StreamingFormDataParser(request.headers, strict=True)
         except ParseFailedException as error:
@@ -154,7 +153,7 @@ class _Form:
             self._parser.data_received(chunk)
         except UnexpectedPartException as error:
             name = str(error.part_name)
-            detail = f"the form has a part {name!r}; the parts are file, {', '.join(_FIELDS)}"
+            detail = f"the form has a part {name!r}; the parts are file, {', '.join(self._fields)}"
             raise _invalid(f"/{name}", "unknown_field", detail) from error
         except ParseFailedException as error:
             raise _malformed(str(error)) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -38,12 +40,12 @@ class SecurityHeaders:
 class BodyLimit:
     """413 for a body of more than ``MAX_BODY_BYTES``; uploads have a cap of their own (``settings``)."""
 
-    def __init__(self, app: ASGIApp, unlimited: tuple[str, str]) -> None:
+    def __init__(self, app: ASGIApp, unlimited: Set[tuple[str, str]]) -> None:
         self._app = app
         self._unlimited = unlimited  # method and path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or (scope["method"], scope["path"]) == self._unlimited:
+        if scope["type"] != "http" or (scope["method"], scope["path"]) in self._unlimited:
             await self._app(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "")

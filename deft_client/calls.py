@@ -19,6 +19,7 @@ from deft_client.models import (
     Estimate,
     Event,
     Experiment,
+    Generations,
     Job,
     Key,
     LedgerEntry,
@@ -103,8 +104,16 @@ def upload_dataset(
 def dataset_of_study(
     study_id: str, ties: str, name: str | None, idempotency_key: str | None
 ) -> Call[Dataset]:
-    asked = {"study": study_id, "ties": ties, **_given(name=name)}
-    return Call("POST", "/datasets", _as(Dataset), json=asked, headers=_once(idempotency_key))
+    return import_dataset(_given(study=study_id, ties=ties, name=name), idempotency_key)
+
+
+def import_dataset(fields: dict[str, Any], idempotency_key: str | None) -> Call[Dataset]:
+    return Call("POST", "/datasets", _as(Dataset), json=fields, headers=_once(idempotency_key))
+
+
+def hub_fields(**values: Any) -> dict[str, Any]:
+    """The body that names a data set of the hub, without what is not given."""
+    return _given(**values)
 
 
 def retrieve_dataset(dataset_id: str) -> Call[Dataset]:
@@ -130,6 +139,46 @@ def dataset_samples(
 
 def delete_dataset(dataset_id: str) -> Call[None]:
     return Call("DELETE", f"/datasets/{dataset_id}", _nothing)
+
+
+# -- generations
+
+
+def import_generations(
+    path: Path,
+    dataset: str,
+    name: str | None,
+    idempotency_key: str | None,
+    on_bytes: Callable[[int], None] | None,
+) -> Call[Generations]:
+    return Call(
+        "POST",
+        "/generations",
+        _as(Generations),
+        json={"name": name or path.name, "dataset": dataset},
+        headers=_once(idempotency_key),
+        file=path,
+        on_bytes=on_bytes,
+    )
+
+
+def retrieve_generations(generations_id: str) -> Call[Generations]:
+    return Call("GET", f"/generations/{generations_id}", _as(Generations))
+
+
+def list_generations(limit: int | None, after: str | None) -> Call[Page[Generations]]:
+    return Call("GET", "/generations", _page(Generations), _given(limit=limit, after=after))
+
+
+def generations_validation(
+    generations_id: str, limit: int | None, after: str | None
+) -> Call[Page[LedgerEntry]]:
+    path = f"/generations/{generations_id}/validation"
+    return Call("GET", path, _page(LedgerEntry), _given(limit=limit, after=after))
+
+
+def delete_generations(generations_id: str) -> Call[None]:
+    return Call("DELETE", f"/generations/{generations_id}", _nothing)
 
 
 # -- jobs

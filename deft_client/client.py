@@ -13,6 +13,7 @@ from deft_client import _protocol as protocol
 from deft_client import calls
 from deft_client.calls import Call
 from deft_client.experiment_resources import Experiments
+from deft_client.generation_resources import ImportedGenerations
 from deft_client.models import Artifact, Event
 from deft_client.resources import Datasets, Jobs, Keys
 from deft_client.study_resources import Studies
@@ -22,7 +23,7 @@ T = TypeVar("T")
 
 
 class DeftClient:
-    """A DEFT service: ``datasets``, ``jobs``, ``experiments``, ``studies``, ``keys``.
+    """A DEFT service: ``datasets``, ``generations``, ``jobs``, ``experiments``, ``studies``, ``keys``.
 
     Calls that change something carry an idempotency key, so that a retry never does it twice. Errors are
     those of ``deft_client.errors``.
@@ -38,6 +39,7 @@ class DeftClient:
         self._http = http.Client(base_url=base_url, headers=headers, timeout=timeout)
         self.datasets = Datasets(self)
         self.jobs = Jobs(self)
+        self.generations = ImportedGenerations(self)
         self.experiments = Experiments(self)
         self.studies = Studies(self)
         self.keys = Keys(self)

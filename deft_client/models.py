@@ -42,11 +42,28 @@ class Dataset(_Answer):
     name: str
     status: Literal["processing", "ready", "invalid"]
     sha256: str
+    hub: dict[str, Any] | None = None
     format: str | None = None
     rows: int | None = None
     samples: int | None = None
     rejected: int | None = None
     responses_per_sample: dict[str, int] | None = None
+    subsets: dict[str, int] | None = None
+    error: dict[str, Any] | None = None
+
+
+class Generations(_Answer):
+    """Answers made elsewhere to a dataset's prompts, and how many of them could be matched."""
+
+    id: str
+    name: str
+    dataset: str
+    status: Literal["processing", "ready", "invalid"]
+    sha256: str
+    rows: int | None = None
+    answers: int | None = None
+    rejected: int | None = None
+    unanswered: int | None = None
     subsets: dict[str, int] | None = None
     error: dict[str, Any] | None = None
 

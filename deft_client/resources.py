@@ -62,6 +62,32 @@ class Datasets:
         """The votes of a study as data; pairs without a preference are left out, or kept in both orders."""
         return self._client.run(calls.dataset_of_study(study_id, ties, name, idempotency_key))
 
+    def import_from_hub(
+        self,
+        hub: str,
+        *,
+        split: str,
+        data_dir: str | None = None,
+        revision: str | None = None,
+        limit: int | None = None,
+        name: str | None = None,
+        format: str | None = None,
+        subset: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Dataset:
+        """Have the service read a data set of the Hugging Face hub, such as ``Anthropic/hh-rlhf``."""
+        fields = calls.hub_fields(
+            hub=hub,
+            split=split,
+            data_dir=data_dir,
+            revision=revision,
+            limit=limit,
+            name=name,
+            format=format,
+            subset=subset,
+        )
+        return self._client.run(calls.import_dataset(fields, idempotency_key))
+
     def wait(self, dataset_id: str, *, timeout: float | None = None, poll: float = 0.5) -> Dataset:
         """Until the dataset is ready or invalid."""
         return wait_until(

@@ -1,4 +1,4 @@
-"""Stage ``generate``: answers by a model that is loaded, or by an endpoint that is asked (no torch then)."""
+"""Stage ``generate``: answers by a model that is loaded, by an endpoint that is asked, or made elsewhere."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ def run(context: StageContext[GenerateSpec]) -> dict[str, Any]:
         from deft_engine.endpoints.generation import run as ask
 
         return ask(context)
+    if "generations" in context.inputs:
+        from deft_engine.data.taken_generations import run as take
+
+        return take(context)
     from deft_engine.generation import run as decode
 
     return decode(context)

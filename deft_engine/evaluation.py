@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 from deft_engine.canonical import canonical_json
 from deft_engine.data.generations import read_generations
-from deft_engine.errors import DataError, ModelError
-from deft_engine.evaluators import Evaluator, Rated
+from deft_engine.errors import DataError
+from deft_engine.evaluators import Evaluator, Measure, Rated
 from deft_engine.run import StageContext
 from deft_engine.sample_scores import write_sample_scores
 from deft_engine.stages import EvaluateSpec
-from deft_engine.types import Generation, Response, Sample, Score
+from deft_engine.types import Generation
 
 MAX_LENGTH = 1024
 """Tokens of prompt and answer that a reward model sees, as in ``ScoreSpec``."""
-_CURVES = {"reward": "eval/reward", "bleu": "eval/bleu"}  # figure -> metric of its total
+_CURVES = {
+    "reward": "eval/reward",
+    "bleu": "eval/bleu",
+    "divergence": "eval/divergence",
+    "perplexity": "eval/perplexity",
+}
+"""Figure -> metric of its total."""
 
 
 def run(context: StageContext[EvaluateSpec]) -> dict[str, Any]:
@@ -29,16 +34,13 @@ def run(context: StageContext[EvaluateSpec]) -> dict[str, Any]:
 
     Raises:
         DataError: there are no generations.
-        ModelError: the reward model is missing or cannot be used.
+        ModelError: a model that an evaluator needs is missing or cannot be used.
     """
     generations = list(read_generations(context.path("generations")))
     if not generations:
         raise DataError("there are no generations to evaluate", hint="evaluate on a dataset with samples")
     evaluators = context.spec.evaluators
-    if any(evaluator.needs_model for evaluator in evaluators):
-        answers = [Rated(*pair) for pair in zip(generations, _rewards(context, generations), strict=True)]
-    else:
-        answers = [Rated(generation, None) for generation in generations]
+    answers = _rated(context, generations)
     subsets = sorted({generation.subset for generation in generations})
     results: dict[str, Any] = {
         "subsets": {
@@ -60,28 +62,17 @@ def run(context: StageContext[EvaluateSpec]) -> dict[str, Any]:
 def figures(evaluators: Sequence[Evaluator], answers: Sequence[Rated]) -> dict[str, dict[str, Any]]:
     """Every evaluator's figures of a group of answers, as JSON."""
     scores = {name: score for evaluator in evaluators for name, score in evaluator(answers).items()}
-    return {name: _as_json(score) for name, score in scores.items()}
+    return {name: score.as_json() for name, score in scores.items()}
 
 
-def _as_json(score: Score) -> dict[str, Any]:
-    """``value, n, signature, reason``, and ``extra`` where there is any."""
-    return {name: value for name, value in asdict(score).items() if name != "extra" or value}
+def _rated(context: StageContext[EvaluateSpec], generations: Sequence[Generation]) -> list[Rated]:
+    """The generations with every measure that some evaluator needs."""
+    needed = dict.fromkeys(need for evaluator in context.spec.evaluators for need in evaluator.needs)
+    if not needed:
+        return [Rated(generation) for generation in generations]
+    from deft_engine.measures import MEASURES  # loads torch
 
-
-def _rewards(context: StageContext[EvaluateSpec], generations: Sequence[Generation]) -> list[float]:
-    """r_eval(x, y) of every generation."""
-    if "reward_model" not in context.inputs:
-        raise ModelError("the reward model is missing", hint="name one in evaluation.reward_model")
-    from deft_engine.reward_scoring import score_samples  # loads torch
-
-    samples = [Sample(g.sample_id, g.subset, g.prompt, (Response(g.response),)) for g in generations]
-    scored = score_samples(
-        context.inputs["reward_model"],
-        samples,
-        responses="all",
-        max_length=MAX_LENGTH,
-        events=context.events,
-        stop=context.stop,
-        work=context.work,
-    )
-    return [reward for (reward,) in scored if reward is not None]
+    measured = {name: MEASURES[name](context, generations) for name in needed}
+    nothing = [None] * len(generations)
+    columns = (measured.get(name, nothing) for name in get_args(Measure))  # in the order of Rated's fields
+    return [Rated(*row) for row in zip(generations, *columns, strict=True)]

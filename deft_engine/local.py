@@ -28,7 +28,7 @@ from deft_engine.events import read_events
 from deft_engine.local_artifacts import local_inputs, publish, stage_folder
 from deft_engine.local_report import JsonReport, Report, TextReport, error_object
 from deft_engine.model_names import resolve_endpoint, resolve_model
-from deft_engine.plan import DatasetRef, External, Plan, PlannedStage
+from deft_engine.plan import DatasetRef, External, Made, Plan, PlannedStage
 from deft_engine.planning import plan_job
 from deft_engine.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED, StageRequest, StopRequest
 from deft_engine.spec_file import read_job
@@ -46,6 +46,9 @@ class LocalResolver:
 
     def file(self, name: str, pointer: str) -> External:
         return _file("file", name, pointer, "a file in FastChat's format")
+
+    def generations(self, name: str, samples: Made, pointer: str) -> External:
+        return _file("generations", name, pointer, "a file of answers")
 
     def model(self, name: str, revision: str | None, pointer: str) -> External:
         return resolve_model(name, revision, pointer, roots=None)

@@ -15,7 +15,7 @@ from deft_engine.report import CURVES, REPORT, REPORTED, render_report
 from deft_engine.report_charts import Points
 from deft_engine.specs import Job
 
-_INNER = {"import", "reference"}
+_INNER = {"import", "import_generations", "reference"}
 """Stages whose outputs are no artifacts of a job."""
 
 

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from deft_engine.errors import DeftError, SpecError
+from deft_engine.evaluators import decimals
 from deft_engine.report import REPORT, all_warnings
 
 
@@ -64,7 +65,7 @@ class TextReport:
             if entry["stage"] == "grade":
                 counts = ", ".join(f"{level}: {n}" for level, n in entry["result"]["levels"].items())
                 self._say(f"levels {counts}")
-            if entry["stage"] == "evaluate":
+            if entry["stage"] in ("evaluate", "reward_quality"):
                 self._console.print(_results_table(entry["result"]))
                 for name, score in entry["result"]["total"].items():
                     self._say(f"{name}: {score['signature']}")
@@ -99,7 +100,10 @@ def _results_table(results: dict[str, Any]) -> Table:
     for name in ("n", *results["total"]):
         table.add_column(name, justify="right")
     for subset, scores in [*results["subsets"].items(), ("Total", results["total"])]:
-        values = [f"{s['value']:.2f}" if s["value"] is not None else s["reason"] for s in scores.values()]
+        values = [
+            s["reason"] if s["value"] is None else f"{s['value']:.{decimals(name)}f}"
+            for name, s in scores.items()
+        ]
         table.add_row(subset, str(max(s["n"] for s in scores.values())), *values)
     return table
 

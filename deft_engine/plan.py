@@ -16,6 +16,7 @@ from deft_engine.endpoints.spec import EndpointSpec
 from deft_engine.stages import (
     STAGES,
     DividedSpec,
+    ImportGenerationsSpec,
     ImportSpec,
     Queue,
 )
@@ -77,6 +78,10 @@ class Resolver(Protocol):
 
     def file(self, name: str, pointer: str) -> External: ...
 
+    def generations(self, name: str, samples: Made, pointer: str) -> External:
+        """An upload of answers to ``samples``."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedStage:
@@ -134,6 +139,11 @@ def plan_stage(stage: str, spec: Spec, inputs: dict[str, Source]) -> PlannedStag
         "inputs": {name: source.identity for name, source in inputs.items()},
     }
     return PlannedStage(stage, content, inputs, sha256_hex(canonical_json(identity)))
+
+
+def plan_generations(upload: External, samples: Made) -> PlannedStage:
+    """The ``import_generations`` stage of an upload of answers to ``samples``."""
+    return plan_stage("import_generations", ImportGenerationsSpec(), {"upload": upload, "samples": samples})
 
 
 def plan_dataset(dataset: DatasetRef) -> PlannedStage:

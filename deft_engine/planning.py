@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from deft_engine.endpoints.spec import EndpointModel
 from deft_engine.errors import SpecError
-from deft_engine.evaluators import Bleu, Evaluator, Length, Reward
+from deft_engine.evaluation_plan import Answering, plan_evaluation, plan_reward_quality
 from deft_engine.graders import RewardModelGrader
 from deft_engine.losses import Method
 from deft_engine.plan import Made, Plan, Resolver, Source
@@ -15,13 +15,13 @@ from deft_engine.specs import (
     AugmentJob,
     DeftSpec,
     EvaluateJob,
-    EvaluationSpec,
     GradeJob,
+    ImportedModel,
     Job,
     JudgeJob,
     ModelSpec,
     RewardModelJob,
-    Template,
+    RewardModelSpec,
     Thresholds,
     ValidationSpec,
 )
@@ -30,11 +30,9 @@ from deft_engine.stages import (
     AugmentSpec,
     DistributionRewardSpec,
     DistributionSpec,
-    Dtype,
     EpochsSpec,
-    EvaluateSpec,
-    GenerateSpec,
     GradeSpec,
+    ImportGenerationsSpec,
     JudgeSpec,
     RankBy,
     ReferenceSpec,
@@ -74,8 +72,11 @@ def plan_job(spec: Job, resolver: Resolver) -> Plan:
             plan.add("train_reward", reward_spec, {"samples": samples, "model": model})
         case EvaluateJob():
             samples = _samples(plan, spec.eval_dataset, "/eval_dataset", resolver)
-            answering = _answering(spec.model, resolver)
-            _plan_evaluation(plan, spec.evaluation, samples, answering, None, resolver)
+            if isinstance(spec.model, RewardModelSpec):
+                plan_reward_quality(plan, spec.model, spec.evaluation, samples, resolver)
+            else:
+                answering = _answering(plan, spec.model, samples, resolver)
+                plan_evaluation(plan, spec.evaluation, samples, answering, None, resolver)
         case AugmentJob():
             _plan_augmenting(plan, spec, resolver)
         case JudgeJob():
@@ -110,20 +111,19 @@ def _plan_judging(plan: Plan, spec: JudgeJob, resolver: Resolver) -> None:
     plan.add("judge", JudgeSpec(max_new_tokens=spec.judge_max_tokens), judging)
 
 
-@dataclass(frozen=True, slots=True)
-class _Answering:
-    """Who answers prompts: the input of ``generate``, and the settings that only a loaded model has."""
-
-    inputs: dict[str, Source]
-    dtype: Dtype = "auto"
-    template: Template = "auto"
-
-
-def _answering(model: ModelSpec | EndpointModel, resolver: Resolver) -> _Answering:
+def _answering(
+    plan: Plan, model: ModelSpec | EndpointModel | ImportedModel, samples: Made, resolver: Resolver
+) -> Answering:
+    if isinstance(model, ImportedModel):
+        upload = resolver.generations(model.generations, samples, "/model/generations")
+        planned = plan.add(
+            "import_generations", ImportGenerationsSpec(), {"upload": upload, "samples": samples}
+        )
+        return Answering({"generations": Made(planned.fingerprint, "imported.jsonl")})
     if isinstance(model, EndpointModel):
-        return _Answering({"endpoint": resolver.endpoint(model.endpoint, "/model/endpoint")})
+        return Answering({"endpoint": resolver.endpoint(model.endpoint, "/model/endpoint")})
     source = resolver.model(model.base, model.revision, "/model/base")
-    return _Answering({"model": source}, model.dtype, model.template)
+    return Answering({"model": source}, model.dtype, model.template)
 
 
 def _samples(plan: Plan, name: str, pointer: str, resolver: Resolver) -> Made:
@@ -237,8 +237,8 @@ def _plan_align(plan: Plan, spec: AlignJob, resolver: Resolver) -> None:
         eval_samples = _samples(plan, spec.eval_dataset, "/eval_dataset", resolver)
     made = Made(trained.fingerprint, "model")
     grader = grading.reward_model if grading else None
-    answering = _Answering({"model": made}, spec.model.dtype, spec.model.template)
-    _plan_evaluation(plan, spec.evaluation, eval_samples, answering, grader, resolver)
+    answering = Answering({"model": made}, spec.model.dtype, spec.model.template, start=model)
+    plan_evaluation(plan, spec.evaluation, eval_samples, answering, grader, resolver)
 
 
 def _epochs_spec(spec: AlignJob) -> EpochsSpec | None:
@@ -315,49 +315,3 @@ def _deft_for(method: Method, deft: DeftSpec) -> DeftSpec:
     if not isinstance(deft.grader, RewardModelGrader):
         return deft
     return deft.model_copy(update={"grader": deft.grader.model_copy(update={"scope": "all"})})
-
-
-def _plan_evaluation(
-    plan: Plan,
-    evaluation: EvaluationSpec,
-    samples: Made,
-    answering: _Answering,
-    grader_model: Source | None,
-    resolver: Resolver,
-) -> None:
-    evaluators: list[Evaluator] = []
-    inputs: dict[str, Source] = {}
-    warnings = list(plan.warnings)
-    if evaluation.reward_model is not None:
-        reward_model = resolver.model(
-            evaluation.reward_model, evaluation.revision, "/evaluation/reward_model"
-        )
-        inputs["reward_model"] = reward_model
-        evaluators.append(Reward())
-        if grader_model is not None and reward_model.identity == grader_model.identity:
-            warnings.append(
-                "the reward model that graded the data also evaluates the result (r_eval is r_train); "
-                "the reward figures flatter the model: name another evaluation.reward_model"
-            )
-    if evaluation.bleu:
-        evaluators.append(Bleu())
-    if not evaluators:
-        raise SpecError(
-            "evaluation names no figure to compute",
-            hint="set evaluation.bleu to true, name evaluation.reward_model, or set evaluation to null",
-            pointer="/evaluation",
-        )
-    evaluators.append(Length())
-    generate_spec = GenerateSpec(
-        max_new_tokens=evaluation.max_new_tokens,
-        max_prompt_length=evaluation.max_prompt_length,
-        samples=evaluation.samples,
-        seed=evaluation.seed,
-        batch_size=evaluation.batch_size,
-        dtype=answering.dtype,
-        template=answering.template,
-    )
-    generated = plan.add("generate", generate_spec, {"samples": samples, **answering.inputs})
-    inputs["generations"] = Made(generated.fingerprint, "generations.jsonl")
-    plan.warnings[:] = warnings
-    plan.add("evaluate", EvaluateSpec(evaluators=tuple(evaluators), warnings=tuple(warnings)), inputs)

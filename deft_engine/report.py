@@ -19,6 +19,7 @@ from typing import Any
 import jinja2
 
 from deft_engine.report_charts import HEIGHT, WIDTH, Curve, Points, curve, histogram
+from deft_engine.report_radar import radar
 
 REPORT = "report.html"
 CURVES = (
@@ -72,7 +73,10 @@ def render_report(
         tokens=_token_tables(_read_json(artifacts, "qdiff_tokens.json")),
         training=results.get("train") or results.get("train_reward"),
         curves=_drawn(curves),
-        evaluation=results.get("evaluate"),
+        evaluation=results.get("evaluate") or results.get("reward_quality"),
+        calibration=results.get("reward_quality", {}).get("calibration"),
+        judged=results.get("judge"),
+        radar=radar(results.get("judge") or {}),
         samples=_samples(artifacts.get("generations.jsonl")),
         stages=[(stage, _seconds(stage)) for stage in stages],
         versions=stages[-1].get("versions", {}),
@@ -90,9 +94,7 @@ def describe(spec: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
         case "reward_model":
             return [f"A reward model was trained from {spec['model']['base']} on ranked responses (eq 1)."]
         case "evaluate":
-            asked = spec["model"].get("endpoint")
-            model = _endpoint_name(asked) if asked else spec["model"]["base"]
-            return [f"{model} answered the prompts of {spec['eval_dataset']}, greedily."]
+            return [_describe_evaluation(spec)]
         case "augment":
             what = "refined the references" if spec["mode"] == "reference" else "wrote a further response"
             return [f"{_endpoint_name(spec['endpoint'])} {what} for the samples of {spec['dataset']}."]
@@ -122,6 +124,26 @@ def _describe_judging(found: Mapping[str, Any]) -> list[str]:
         f"By category: {by_category}.",
         f"Signature: {found['signature']}.",
     ]
+
+
+def answering_name(model: Mapping[str, Any]) -> str:
+    """Who answers in a job of kind ``evaluate``."""
+    if "generations" in model:
+        return f"The model behind the imported generations {model['generations']}"
+    return _endpoint_name(model["endpoint"]) if "endpoint" in model else str(model["base"])
+
+
+def _describe_evaluation(spec: Mapping[str, Any]) -> str:
+    if "reward_model" not in spec["model"]:
+        how = "elsewhere" if "generations" in spec["model"] else "greedily"
+        return f"{answering_name(spec['model'])} answered the prompts of {spec['eval_dataset']}, {how}."
+    other = spec["evaluation"]["reward_model"]
+    compared = f", and compared with {other}" if other else ""
+    return (
+        f"The reward model {spec['model']['reward_model']} ranked the annotated best response of each sample "
+        f"of {spec['eval_dataset']} against the worst{compared}. Beside its accuracy stands that of the rule "
+        '"the longer response wins".'
+    )
 
 
 def _rating(figure: Mapping[str, Any]) -> str:

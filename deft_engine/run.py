@@ -127,7 +127,10 @@ def execute(folder: Path, stop: StopRequest) -> int:
 
 
 def _execute_on(processes: int, folder: Path, request: StageRequest, stop: StopRequest) -> int:
-    failure = launch(folder, processes, stop)
+    try:
+        failure = launch(folder, processes, stop)
+    except DeftError as error:
+        failure = error.as_dict()
     if failure is not None:
         with EventWriter(folder / f"events-{request.attempt}.jsonl") as events:
             events.error(failure)

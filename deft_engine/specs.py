@@ -136,6 +136,14 @@ class TrainingSpec(Spec):
     """Optimiser steps between checkpoints: what a crash can cost."""
 
 
+class DivergenceSpec(Spec):
+    """How far the evaluated model's predictions lie from those of the model that it started from."""
+
+    reference: ModelName | None = None
+    """null: the model that the job trains from; a job of kind ``evaluate`` names one."""
+    revision: str | None = Field(None, max_length=200)
+
+
 class EvaluationSpec(Spec):
     """Greedy generation and its scores (section 4.3)."""
 
@@ -143,6 +151,12 @@ class EvaluationSpec(Spec):
     """r_eval; should differ from the grader's model."""
     revision: str | None = Field(None, max_length=200)
     bleu: bool = True
+    distinct_n: bool = False
+    """How varied the answers are: distinct-1, -2 and -3."""
+    divergence: DivergenceSpec | None = None
+    """KL per token of the answers from a reference model: what alignment costs. ``{}`` asks for it."""
+    perplexity: bool = False
+    """Of the annotated best responses under the evaluated model."""
     max_new_tokens: int = Field(128, ge=1, le=4096)
     max_prompt_length: int = Field(512, ge=16, le=131_072)
     samples: int | None = Field(256, ge=1)
@@ -281,24 +295,51 @@ class RewardModelJob(_Job):
     training: TrainingSpec = TrainingSpec(learning_rate=1e-5)
 
 
-def _which_model(given: Any) -> str:
-    named = "endpoint" in given if isinstance(given, dict) else isinstance(given, EndpointModel)
-    return "asked" if named else "loaded"
+class RewardModelSpec(Spec):
+    """A reward model that is evaluated itself, on the preference pairs of ``eval_dataset``, all of them.
+
+    Of ``evaluation`` the reward model counts and nothing else: the two are compared.
+    """
+
+    reward_model: ModelName
+    revision: str | None = Field(None, max_length=200)
 
 
-AnsweringModel = Annotated[
-    Annotated[ModelSpec, Tag("loaded")] | Annotated[EndpointModel, Tag("asked")],
-    Discriminator(_which_model),
+class ImportedModel(Spec):
+    """A model whose answers were made elsewhere and imported; they take the place of generating."""
+
+    generations: DatasetName
+    """Their id in the service; for ``deft run`` a file's path."""
+
+
+_TAGS = {"endpoint": "asked", "reward_model": "judging", "generations": "imported"}
+"""Field that only this way to name a model has -> its tag."""
+
+
+def model_kind(given: Any) -> str:
+    """Which of the ways to name an evaluated model a value is, as it was given or read."""
+    fields = given if isinstance(given, dict) else type(given).model_fields if isinstance(given, Spec) else ()
+    return next((tag for name, tag in _TAGS.items() if name in fields), "loaded")
+
+
+EvaluatedModel = Annotated[
+    Annotated[ModelSpec, Tag("loaded")]
+    | Annotated[EndpointModel, Tag("asked")]
+    | Annotated[RewardModelSpec, Tag("judging")]
+    | Annotated[ImportedModel, Tag("imported")],
+    Discriminator(model_kind),
 ]
-"""A model that is loaded (``{"base": ...}``), or an endpoint that is asked (``{"endpoint": ...}``)."""
+"""A model that is loaded (``{"base": ...}``), an endpoint that is asked (``{"endpoint": ...}``), a reward
+model (``{"reward_model": ...}``), or a model whose answers were imported (``{"generations": ...}``)."""
 
 
 class EvaluateJob(_Job):
-    """Generate with a model, or let an endpoint answer, and evaluate."""
+    """Generate with a model, let an endpoint answer, or take imported answers, and evaluate; or evaluate a
+    reward model."""
 
     kind: Literal["evaluate"] = "evaluate"
     eval_dataset: DatasetName
-    model: AnsweringModel
+    model: EvaluatedModel
     evaluation: EvaluationSpec = EvaluationSpec()
 
 

@@ -144,8 +144,15 @@ class TrainSpec(Spec):
     """null keeps the last epoch."""
 
 
+class ImportGenerationsSpec(Spec):
+    """Match answers made elsewhere to the samples whose prompts they answer."""
+
+
 class GenerateSpec(DividedSpec):
-    """Answer greedily, once a prompt. An endpoint gets prompts whole, ``max_new_tokens`` and no more."""
+    """Answer greedily, once a prompt. An endpoint gets prompts whole, ``max_new_tokens`` and no more.
+
+    Of imported answers ``samples`` and ``seed`` choose; how they were decoded is not known here.
+    """
 
     max_new_tokens: int
     max_prompt_length: int
@@ -180,10 +187,20 @@ class JudgeSpec(Spec):
     max_new_tokens: int
 
 
+class RewardQualitySpec(Spec):
+    """Rank held-out preference pairs by a reward model's scores."""
+
+    pairs: Literal["best_worst"] = "best_worst"
+    """Of each sample: the annotated best response against the worst."""
+
+
 class EvaluateSpec(Spec):
     """Score generations."""
 
     evaluators: tuple[Evaluator, ...]
+    dtype: Dtype = "auto"
+    template: Template = "auto"
+    """Of the model whose predictions are looked at, where an evaluator does."""
     warnings: tuple[str, ...] = ()
     """What the plan already knows a reader must be told (for example: r_eval is r_train)."""
 
@@ -215,7 +232,7 @@ STAGES: dict[str, Stage] = {
             "deft_engine.data.importing:run",
         ),
         Stage(
-            "train_reward", TrainRewardSpec, ("samples", "model"), ("model",), Queue.GPU, 2,
+            "train_reward", TrainRewardSpec, ("samples", "model"), ("model",), Queue.GPU, 3,
             "deft_engine.train_reward:run",
         ),
         Stage(
@@ -243,8 +260,12 @@ STAGES: dict[str, Stage] = {
             ),
         ),
         Stage(
+            "import_generations", ImportGenerationsSpec, ("upload", "samples"),
+            ("imported.jsonl", "ledger.jsonl"), Queue.CPU, 1, "deft_engine.data.imported_generations:run",
+        ),
+        Stage(
             "generate", GenerateSpec, ("samples",), ("generations.jsonl",), Queue.GPU, 1,
-            "deft_engine.answering:run", optional_inputs=("model", "endpoint"),  # one of them
+            "deft_engine.answering:run", optional_inputs=("model", "endpoint", "generations"),  # one of them
         ),
         Stage(
             "augment", AugmentSpec, ("samples", "endpoint"), ("augmented.jsonl",), Queue.CPU, 1,
@@ -259,8 +280,14 @@ STAGES: dict[str, Stage] = {
             Queue.CPU, 1, "deft_engine.mt_bench.judging:run", optional_inputs=("references", "against"),
         ),
         Stage(
+            "reward_quality", RewardQualitySpec, ("samples", "scores"),
+            ("results.json", "sample_scores.parquet"), Queue.CPU, 1, "deft_engine.reward_quality:run",
+            optional_inputs=("other_scores",),
+        ),
+        Stage(
             "evaluate", EvaluateSpec, ("generations",), ("results.json", "sample_scores.parquet"),
-            Queue.GPU, 2, "deft_engine.evaluation:run", optional_inputs=("reward_model",),
+            Queue.GPU, 3, "deft_engine.evaluation:run",
+            optional_inputs=("reward_model", "model", "reference_model"),
         ),
     )
 }  # fmt: skip

@@ -11,7 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 _EVERY = 10.0  # seconds between plain lines of one stage
 _SHOWN = ("loss", "rewards/accuracies", "tokens_per_second", "score/responses_per_second",
-          "generate/tokens_per_second", "eval/reward", "eval/bleu")  # fmt: skip
+          "generate/tokens_per_second", "eval/reward", "eval/bleu", "eval/divergence",
+          "eval/perplexity")  # fmt: skip
 
 
 class Display(Protocol):

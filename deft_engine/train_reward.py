@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from transformers import set_seed
@@ -60,7 +63,8 @@ def run(context: StageContext[TrainRewardSpec]) -> dict[str, Any]:
     """Train, and write the reward model into ``model/``, with LoRA also its adapter alone into ``adapter/``.
 
     The result's ``accuracy`` is the share of pairs ranked rightly over the last epoch, each batch before its
-    update: with one epoch no pair was seen before.
+    update: with one epoch no pair was seen before. ``longer_wins`` is the share of the same pairs whose
+    preferred response is the longer one.
 
     Raises:
         DataError: the dataset is empty, or lacks a reward that the margin needs.
@@ -86,13 +90,32 @@ def run(context: StageContext[TrainRewardSpec]) -> dict[str, Any]:
 
     recorder = training.recorder
     layout = model_layout(core_model(model))
+    accuracy, longer = recorder.last_epoch["rewards/accuracies"], longer_wins(samples)
     result = recorder.result() | {
-        "accuracy": recorder.last_epoch["rewards/accuracies"],
+        "accuracy": accuracy,
+        "longer_wins": longer,
         "layout": layout,
-        "warnings": [],
+        "warnings": [] if accuracy > longer else [_no_better(accuracy, longer)],
     }
     write_trained_model(context, model, tokenizer, "reward_model", template, samples, result)
     return result
+
+
+def longer_wins(samples: Sequence[RankedSample]) -> float:
+    """Share of pairs whose preferred response is the longer one (a tie is none), a sample's pairs as one."""
+    shares = []
+    for ranked in samples:
+        pairs = list(combinations((len(response.text) for response in ranked.sample.responses), 2))
+        shares.append(sum(better > worse for better, worse in pairs) / len(pairs))
+    return math.fsum(shares) / len(shares)
+
+
+def _no_better(accuracy: float, longer: float) -> str:
+    return (
+        f"the reward model ranked {100 * accuracy:.1f}% of pairs rightly over its last epoch of training, "
+        f'each batch before its update, and the rule "longer wins" {100 * longer:.1f}%; evaluate it on '
+        "held-out pairs before its figures are believed"
+    )
 
 
 def _ranked(sample: Sample, method: BradleyTerry) -> RankedSample:

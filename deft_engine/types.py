@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 Role = Literal["system", "user", "assistant"]
 
@@ -90,3 +90,9 @@ class Score:
     signature: str
     reason: str = ""  # why ``value`` is None
     extra: dict[str, float] = field(default_factory=dict)
+    interval: tuple[float, float] | None = None  # 95%, where the figure has one of its own
+
+    def as_json(self) -> dict[str, Any]:
+        """``value, n, signature, reason``; ``extra`` and ``interval`` where there are any."""
+        optional = ("extra", "interval")
+        return {name: value for name, value in asdict(self).items() if name not in optional or value}

@@ -14,13 +14,16 @@ import psutil
 
 from app.db.claims import ClaimedInput
 from app.settings import Settings
+from deft_engine.data.hub_dataset import URI_SCHEME as HUB_SCHEME
 from deft_engine.endpoints.cache import CACHE_VARIABLE
 from deft_engine.endpoints.hosts import HOSTS_VARIABLE
 from deft_engine.endpoints.spec import URI_SCHEME, EndpointSpec
 from deft_engine.environment import engine_environment
+from deft_engine.hostfile import HOSTFILE_VARIABLE, SHELL_VARIABLE
 
 _SERVICE_PREFIXES = ("DEFT_", "PG", "CELERY_", "REDIS_")
 _LIMITS_PREFIX = "DEFT_MAX_"  # what an upload may cost to read
+_HOSTS = (HOSTFILE_VARIABLE, SHELL_VARIABLE)
 
 
 class SupervisedEngine:
@@ -84,16 +87,21 @@ def service_engine_environment() -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name.startswith(_LIMITS_PREFIX) or not name.startswith(_SERVICE_PREFIXES)
+        if name.startswith(_LIMITS_PREFIX) or name in _HOSTS or not name.startswith(_SERVICE_PREFIXES)
     }
     return {**engine_environment(kept), "PYTHONUNBUFFERED": "1"}
 
 
 def endpoint_environment(inputs: Iterable[ClaimedInput], settings: Settings) -> dict[str, str]:
-    """For a stage that asks endpoints: hosts, kept answers, and the keys that its inputs name, no others."""
-    uris = [given.uri for given in inputs if given.uri is not None and given.uri.startswith(URI_SCHEME)]
+    """For a stage that asks endpoints: hosts, kept answers, and the keys that its inputs name, no others.
+
+    For one that downloads from the hub: hosts.
+    """
+    given_uris = [given.uri for given in inputs if given.uri is not None]
+    uris = [uri for uri in given_uris if uri.startswith(URI_SCHEME)]
     if not uris:
-        return {}
+        asks_hub = any(uri.startswith(HUB_SCHEME) for uri in given_uris)
+        return {HOSTS_VARIABLE: settings.endpoint_hosts} if asks_hub else {}
     names = [name for uri in uris if (name := EndpointSpec.from_uri(uri).api_key_env) is not None]
     return {
         HOSTS_VARIABLE: settings.endpoint_hosts,

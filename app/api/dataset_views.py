@@ -29,7 +29,9 @@ class DatasetView(Answer):
     name: str
     status: DatasetStatus
     sha256: str
-    """Of the bytes as sent."""
+    """Of the bytes as sent, or of what was asked of a hub."""
+    hub: dict[str, Any] | None
+    """What was asked of a hub; once ready with the commit and the files."""
     size: int
     format: str
     """As recognised; while processing, as asked for."""
@@ -90,6 +92,7 @@ def view_dataset(dataset: Dataset) -> DatasetView:
         name=dataset.name,
         status=dataset.status,
         sha256=dataset.sha256,
+        hub=None if dataset.hub is None else {**dataset.hub, **summary.get("hub", {})},
         size=dataset.size,
         format=summary.get("format", dataset.requested_format),
         subset=dataset.subset,

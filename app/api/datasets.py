@@ -10,25 +10,27 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from app.api.dataset_views import DatasetView, LedgerEntry, SampleView, view_dataset, view_error, view_sample
+from app.api.dataset_views import DatasetView, LedgerEntry, SampleView, view_dataset, view_sample
 from app.api.dependencies import After, Limit, Researcher, Transaction, Viewer, problems
+from app.api.hub_datasets import HubFields, hub_fields, store_hub_dataset
+from app.api.json_bodies import request_object
+from app.api.ledgers import ledger_of
 from app.api.lookup import DatasetId, dataset_or_404
 from app.api.pages import newest_first
 from app.api.schemas import Page
-from app.api.study_datasets import StudyDataset, study_dataset, votes_as_file
+from app.api.study_datasets import StudyFields, study_fields, votes_as_file
+from app.api.uploaded import delete_upload, upload_body
 from app.audit import note
 from app.auth import Principal
-from app.dataset_pages import ledger_page, sample_page
+from app.dataset_pages import sample_page
 from app.db.augmented import forget_dataset
-from app.db.graph import load_runs, record_import, settle
+from app.db.graph import record_import
 from app.db.locks import lock_graph
 from app.db.models import Dataset, DatasetStatus
 from app.db.queries import (
     artifact_of_run,
+    generations_of_dataset,
     grade_run,
-    live_jobs_of_dataset,
-    others_have_upload,
-    upload_is_read,
 )
 from app.db.session import transaction
 from app.db.submit import submit_import
@@ -45,29 +47,15 @@ from deft_engine.types import Level
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
-_FORM = {
-    "type": "object",
-    "required": ["file"],
-    "properties": {
-        "file": {"type": "string", "format": "binary"},
+_BODY = upload_body(
+    {
         "name": {"type": "string"},
         "format": {"type": "string", "enum": list(get_args(DatasetFormat))},
         "subset": {"type": "string"},
-    },
-}
-_BODY = {
-    "requestBody": {
-        "required": True,
-        "description": (
-            "A form with the part `file`, or the file's bytes as the body; plain or gzip. Or, as JSON, "
-            "the study whose votes become the dataset."
-        ),
-        "content": {
-            "multipart/form-data": {"schema": _FORM},
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-            "application/json": {"schema": StudyDataset.model_json_schema()},
-        },
     }
+)
+_BODY["requestBody"]["content"]["application/json"] = {
+    "schema": {"anyOf": [HubFields.model_json_schema(), StudyFields.model_json_schema()]}
 }
 
 
@@ -95,14 +83,17 @@ async def create_dataset(
     subset: Annotated[Name | None, Query(description="Of rows that carry none.")] = None,
     idempotency_key: IdempotencyHeader = None,
 ) -> Response:
-    """Upload a file, or name a study whose votes are the data.
+    """Upload a file, or name a data set of the Hugging Face hub or a study with its votes (JSON).
 
     It is read and validated after the answer: ask `GET /datasets/{id}` for its status.
     """
-    async with receive_upload(request) as upload:
-        if asked_study := study_dataset(request, upload):
-            once = once_for(request, idempotency_key, asked_study.model_dump_json().encode())
-            return await run_in_threadpool(_store_votes, asked_study, caller, once)
+    asked_as_json, request = await request_object(request)
+    if asked_as_json is not None:
+        once = once_for(request, idempotency_key, asked_as_json)
+        if votes := study_fields(asked_as_json):
+            return await run_in_threadpool(_store_votes, votes, caller, once)
+        return await run_in_threadpool(store_hub_dataset, hub_fields(asked_as_json), caller, once)
+    async with receive_upload(request, list(UploadFields.model_fields)) as upload:
         asked = {"name": name or upload.filename or "untitled", "format": format, "subset": subset}
         fields = _fields({**asked, **upload.fields})
         content = f"{upload.sha256}\n{fields.model_dump_json()}".encode()
@@ -115,7 +106,8 @@ def list_datasets(
     session: Transaction, caller: Viewer, limit: Limit = 20, after: After = None
 ) -> Page[DatasetView]:
     """Datasets, newest first."""
-    datasets, has_more = newest_first(session, Dataset, limit=limit, after=after)
+    of_samples = Dataset.answers_dataset_id.is_(None)
+    datasets, has_more = newest_first(session, Dataset, of_samples, limit=limit, after=after)
     return Page(data=[view_dataset(dataset) for dataset in datasets], has_more=has_more)
 
 
@@ -134,14 +126,7 @@ def dataset_validation(
     after: Annotated[int, Query(ge=0, le=2**63 - 1, description="The last line of the page before.")] = 0,
 ) -> Page[LedgerEntry]:
     """The ledger: every row that was not used, and why. Of an invalid dataset, its error."""
-    dataset = dataset_or_404(session, dataset_id)
-    ledger = artifact_of_run(session, dataset.import_run_id, "ledger.jsonl")
-    if ledger is None:
-        error = view_error(dataset)
-        entries = [LedgerEntry(line=error.line, code=error.code, detail=error.message)] if error else []
-        return Page(data=[entry for entry in entries if (entry.line or 1) > after], has_more=False)
-    rows, has_more = ledger_page(get_store().get(ledger.sha256), after=after, limit=limit)
-    return Page(data=[LedgerEntry.model_validate(row) for row in rows], has_more=has_more)
+    return ledger_of(session, dataset_or_404(session, dataset_id), limit=limit, after=after)
 
 
 @router.get("/{dataset_id}/samples", operation_id="dataset_samples", responses=problems(409))
@@ -187,29 +172,15 @@ def delete_dataset(dataset_id: DatasetId, session: Transaction, caller: Research
     """
     lock_graph(session)
     dataset = dataset_or_404(session, dataset_id)
-    if jobs := live_jobs_of_dataset(session, dataset_id):
+    if generations := generations_of_dataset(session, dataset_id):
         raise Problem(
             409,
             "dataset_in_use",
             "The dataset is in use",
-            f"live jobs use it: {', '.join(jobs)}; cancel them or wait until they end",
-            extra={"jobs": list(jobs)},
-        )
-    shared = others_have_upload(session, dataset)
-    if not shared and upload_is_read(session, dataset):
-        raise Problem(
-            409,
-            "dataset_processing",
-            "The dataset is being read",
-            "a worker reads the upload; delete the dataset when its status is ready or invalid",
+            f"imported generations answer it: {', '.join(generations)}; delete them first",
         )
     forget_dataset(session, dataset.id)
-    session.delete(dataset)
-    session.flush()
-    settle(session, load_runs(session, [dataset.import_run_id]))  # nobody waits for its reading any more
-    session.flush()
-    if not shared:
-        get_store().delete(dataset.sha256)
+    delete_upload(session, dataset, "dataset")
 
 
 def _store(upload: Upload, fields: UploadFields, caller: Principal, once: Once) -> Response:
@@ -218,7 +189,7 @@ def _store(upload: Upload, fields: UploadFields, caller: Principal, once: Once) 
         return once.answer(session, caller, lambda: _create(session, upload, fields))
 
 
-def _store_votes(asked: StudyDataset, caller: Principal, once: Once) -> Response:
+def _store_votes(asked: StudyFields, caller: Principal, once: Once) -> Response:
     """A study's votes into the store, as an upload would be."""
 
     def create() -> Response:

@@ -6,19 +6,15 @@ import json
 
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
-from starlette.requests import Request
 
 from app.api.study_results import readable_study
 from app.errors import FieldError, Problem, invalid_request
 from app.studies.preferences import Ties, preferences_jsonl
-from app.uploads import Upload
 from deft_engine.base import Name, Spec
 from deft_engine.faults import faults
 
-_MAX_BYTES = 4096
 
-
-class StudyDataset(Spec):
+class StudyFields(Spec):
     """The votes of a study as a dataset of the format ``pairwise``."""
 
     study: Name
@@ -28,31 +24,23 @@ class StudyDataset(Spec):
     """null: "votes of" and the study's name."""
 
 
-def study_dataset(request: Request, upload: Upload) -> StudyDataset | None:
-    """What a JSON body asks for that is an object with the field ``study``; None: it is data.
-
-    No row of data can be such an object alone: it has no responses.
+def study_fields(body: bytes) -> StudyFields | None:
+    """The fields of a request that names a study; None: it names something else.
 
     Raises:
         Problem: 422, it asks for what cannot be.
     """
-    is_json = request.headers.get("content-type", "").lower().startswith("application/json")
-    if not is_json or upload.size > _MAX_BYTES:
+    given = json.loads(body)
+    if "study" not in given:
         return None
     try:
-        given = json.loads(upload.path.read_bytes())
-    except ValueError:
-        return None
-    if not isinstance(given, dict) or "study" not in given:
-        return None
-    try:
-        return StudyDataset.model_validate(given)
+        return StudyFields.model_validate(given)
     except ValidationError as error:
         found = [FieldError(**fault._asdict()) for fault in faults(error.errors(), given)]
         raise invalid_request(found) from None
 
 
-def votes_as_file(session: Session, asked: StudyDataset) -> tuple[str, bytes]:
+def votes_as_file(session: Session, asked: StudyFields) -> tuple[str, bytes]:
     """The dataset's name, and its rows.
 
     Raises:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.db.models import Artifact, Job, Json, StageRun
 from app.db.queries import artifacts_of_job
+from app.db.reward_model_quality import reward_model_warnings
 from app.ids import new_id
 from app.series import load_series
 from app.store import get_store
@@ -25,7 +26,9 @@ def fill_result(session: Session, job: Job) -> None:
     Raises:
         OSError: the store cannot take a file (the disk is full), or has lost one.
     """
-    job.result = job_result([place.stage_run for place in job.stages], job.warnings)
+    runs = [place.stage_run for place in job.stages]
+    known = reward_model_warnings(session, [run.id for run in runs])
+    job.result = job_result(runs, [*job.warnings, *(text for text in known if text not in job.warnings)])
     manifest = _manifest(job)
     content = json.dumps(manifest, indent=1, ensure_ascii=False)
     _store_text(session, job, MANIFEST, "application/json", content)
@@ -75,7 +78,7 @@ def job_result(runs: list[StageRun], warnings: list[str]) -> Json:
         result[_free_name(run.stage, result)] = found
         if run.stage == "augment":
             result["dataset"] = found.get("dataset")
-        if run.stage == "evaluate":
+        if run.stage in ("evaluate", "reward_quality"):
             result["results"] = {"subsets": found.get("subsets"), "total": found.get("total")}
     return {**result, "warnings": said}
 
@@ -94,7 +97,7 @@ def _manifest(job: Job) -> Json:
         "kind": job.kind,
         "name": job.name,
         "spec": job.spec,
-        "warnings": job.warnings,
+        "warnings": (job.result or {}).get("warnings", job.warnings),
         "stages": [
             {
                 "run": place.stage_run_id,

@@ -29,7 +29,24 @@ WITH_STAGES = selectinload(Job.stages).joinedload(JobStage.stage_run)
 
 def find_dataset(session: Session, dataset_id: str) -> Dataset | None:
     """A dataset by its id; any text may be asked for."""
-    return session.get(Dataset, dataset_id) if "\x00" not in dataset_id else None
+    found = _find_upload(session, dataset_id)
+    return found if found is not None and found.answers_dataset_id is None else None
+
+
+def find_generations(session: Session, generations_id: str) -> Dataset | None:
+    """Imported generations by their id; any text may be asked for."""
+    found = _find_upload(session, generations_id)
+    return found if found is not None and found.answers_dataset_id is not None else None
+
+
+def _find_upload(session: Session, upload_id: str) -> Dataset | None:
+    return session.get(Dataset, upload_id) if "\x00" not in upload_id else None
+
+
+def generations_of_dataset(session: Session, dataset_id: str) -> Sequence[str]:
+    """Ids of the imported generations that answer a dataset."""
+    query = sa.select(Dataset.id).where(Dataset.answers_dataset_id == dataset_id)
+    return session.scalars(query.order_by(Dataset.id)).all()
 
 
 def find_job(session: Session, job_id: str) -> Job | None:

@@ -180,6 +180,7 @@ def _name_datasets(
     """Note the datasets that the job names, so that they are not deleted under it."""
     eval_dataset = getattr(spec, "eval_dataset", None)
     others = {getattr(spec, field, None) for field in _NAMING}
+    others.add(getattr(getattr(spec, "model", None), "generations", None))
     named = {(eval_dataset, True), *((dataset, False) for dataset in others)}
     session.add_all(
         JobDataset(job_id=job.id, dataset_id=dataset, is_eval=is_eval)

@@ -54,22 +54,26 @@ def collect(session: Session, experiment: Experiment) -> list[CollectedArm]:
     for place in experiment.jobs:
         if place.job_id in done:
             generate, evaluate = done[place.job_id]
-            context = contexts.of(generate, evaluate)
-            found[place.arm].append(_job(place, evaluate, digests[evaluate.id], context))
+            found[place.arm].append(_job(place, generate, evaluate, digests[evaluate.id], contexts))
     return [
         CollectedArm(arm.name, spec.baseline_of(arm), tuple(jobs))
         for arm, jobs in zip(spec.arms, found, strict=True)
     ]
 
 
-def _job(place: ExperimentJob, evaluate: StageRun, digest: str, context: str) -> EvaluatedJob:
+def _job(
+    place: ExperimentJob, generate: StageRun, evaluate: StageRun, digest: str, contexts: _Contexts
+) -> EvaluatedJob:
     result = evaluate.result or {}
     groups = {**result["subsets"], TOTAL: result["total"]}
     return EvaluatedJob(
         seed=place.seed,
         job_id=place.job_id,
         scores_sha256=digest,
-        signatures={name: f"{score['signature']}|{context}" for name, score in result["total"].items()},
+        signatures={
+            name: f"{score['signature']}|{contexts.of(generate, evaluate, name)}"
+            for name, score in result["total"].items()
+        },
         figures={
             group: {name: score["value"] for name, score in figures.items()}
             for group, figures in groups.items()
@@ -115,8 +119,10 @@ class _Contexts:
         rows = session.scalars(select(StageInput).where(StageInput.stage_run_id.in_(run_ids)))
         self._inputs = {(row.stage_run_id, row.name): row.identity for row in rows}
 
-    def of(self, generate: StageRun, evaluate: StageRun) -> str:
+    def of(self, generate: StageRun, evaluate: StageRun, figure: str) -> str:
         parts = [f"data:{self._short(generate, 'samples')}"]
+        if figure == "divergence":
+            parts.append(f"reference:{self._short(evaluate, 'reference_model')}")
         if (evaluate.id, "reward_model") in self._inputs:
             parts.append(f"r_eval:{self._short(evaluate, 'reward_model')}")
         decoding = sorted(generate.spec.items())

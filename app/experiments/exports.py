@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from app.experiments.results import ArmResults
 from app.spreadsheets import csv_text
+from deft_engine.evaluators import decimals
 from deft_engine.experiments.results import TOTAL, Difference, Figure
 from deft_engine.experiments.tables import shown_figures, significant
 
@@ -55,15 +56,16 @@ def results_tex(arms: Sequence[ArmResults]) -> str:
 
 def _tex_row(arm: ArmResults, groups: Sequence[str], figures: Sequence[str]) -> str:
     share = "--" if arm.cost.trained_share is None else f"{100 * arm.cost.trained_share:.3g}"
-    cells = [_tex_cell(_of(arm, group).get(name)) for group in groups for name in figures]
+    cells = [_tex_cell(name, _of(arm, group).get(name)) for group in groups for name in figures]
     return " & ".join([_tex(arm.name), share, *cells]) + r" \\"
 
 
-def _tex_cell(figure: Figure | None) -> str:
+def _tex_cell(name: str, figure: Figure | None) -> str:
     if figure is None or figure.value is None:
         return "--"
-    spread = "" if figure.sd is None else rf" {{\scriptsize$\pm${figure.sd:.2f}}}"
-    return f"{figure.value:.2f}{spread}{'*' if significant(figure) else ''}"
+    digits = decimals(name)
+    spread = "" if figure.sd is None else rf" {{\scriptsize$\pm${figure.sd:.{digits}f}}}"
+    return f"{figure.value:.{digits}f}{spread}{'*' if significant(figure) else ''}"
 
 
 def _tex(text: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.db.models import Experiment, Job
+from app.db.reward_model_quality import reward_model_warnings
 from app.db.session import transaction
 from app.experiments.collection import CollectedArm, collect, table_of
 from app.experiments.creation import find_experiment
@@ -56,13 +57,15 @@ def experiment_results(experiment_id: str) -> ExperimentResults | None:
         if experiment is None:
             return None
         collected = collect(session, experiment)
+        runs = {stage.stage_run_id for place in experiment.jobs for stage in place.job.stages}
+        known = reward_model_warnings(session, runs)
     figures = table_of(collected)
     spec = ExperimentSpec.of_resolved(experiment.spec)
     arms = [
         _arm(spec, number, _jobs(experiment, number), collected[number], figures[number])
         for number in range(len(spec.arms))
     ]
-    told = [str(text) for place in experiment.jobs for text in _warnings(place.job)]
+    told = [str(text) for place in experiment.jobs for text in _warnings(place.job)] + known
     return ExperimentResults(experiment, spec, arms, collected, list(dict.fromkeys(told)))
 
 

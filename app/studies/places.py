@@ -75,6 +75,7 @@ def let_go_of_the_left(session: Session, study: Study, but: str) -> None:
         .where(
             Annotator.study_id == study.id,
             Annotator.id != but,
+            Assignment.purpose == Purpose.PAIR,  # nobody waits for another's repeat, gold or tutorial
             Assignment.standing == Standing.OPEN,
             or_(Assignment.lease_until < func.now(), ApiKey.revoked_at.is_not(None)),
         )

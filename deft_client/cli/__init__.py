@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from deft_client.cli import datasets, experiments, jobs, keys, local, studies
+from deft_client.cli import datasets, experiments, generations, jobs, keys, local, studies
 from deft_client.cli.connection import Connection
 from deft_client.cli.output import fail
 from deft_client.errors import DeftClientError
@@ -16,6 +16,7 @@ from deft_client.errors import DeftClientError
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 local.register(app)
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(generations.app, name="generations")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(experiments.app, name="experiments")
 app.add_typer(studies.app, name="studies")

@@ -59,6 +59,29 @@ def from_study(
     raise typer.Exit(0 if dataset.status == "ready" else 1)
 
 
+@app.command()
+def hub(
+    context: typer.Context,
+    dataset: Annotated[str, typer.Argument(help="Such as Anthropic/hh-rlhf.")],
+    split: Annotated[str, typer.Option()],
+    data_dir: Annotated[str | None, typer.Option(help="Folder of the repository.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
+    limit: Annotated[int | None, typer.Option(help="The first so many rows.")] = None,
+    name: Annotated[str | None, typer.Option()] = None,
+    as_json: Json = False,
+) -> None:
+    """Read a data set of the Hugging Face hub, and wait until it has been read."""
+    with client_of(context) as client, bars(as_json) as progress:
+        reading = progress.add_task("reading", total=None)
+        sent = client.datasets.import_from_hub(
+            dataset, split=split, data_dir=data_dir, revision=revision, limit=limit, name=name
+        )
+        found = client.datasets.wait(sent.id)
+        progress.update(reading, total=1, completed=1)
+    show(found, as_json)
+    raise typer.Exit(0 if found.status == "ready" else 1)
+
+
 @app.command("list")
 def list_(context: typer.Context, limit: Limit = 20, after: After = None, as_json: Json = False) -> None:
     """Datasets, newest first."""

@@ -11,6 +11,7 @@ from rich.table import Table
 from deft_client.cli.connection import client_of
 from deft_client.cli.output import Json, console, print_json, show, show_list
 from deft_client.cli.spec_files import read_spec
+from deft_engine.evaluators import decimals
 
 app = typer.Typer(no_args_is_help=True, help="Arms x seeds, compared as one table.")
 
@@ -52,10 +53,11 @@ def results(context: typer.Context, experiment_id: str, as_json: Json = False) -
     for arm in found["arms"]:
         for name, figure in arm["total"].items():
             compared = figure["difference"] or {}
+            fine = f".{decimals(name)}f"
             cells = (
-                _number(figure["value"]), _interval(figure["interval"]), str(figure["n"]),
+                _number(figure["value"], fine), _interval(figure["interval"], fine), str(figure["n"]),
                 str(figure["seeds"]),
-                _number(compared.get("value")), _number(compared.get("p_corrected"), ".3g"),
+                _number(compared.get("value"), fine), _number(compared.get("p_corrected"), ".3g"),
             )  # fmt: skip
             table.add_row(arm["name"], name, *cells)
     console.print(table)
@@ -68,9 +70,9 @@ def cancel(context: typer.Context, experiment_id: str, as_json: Json = False) ->
         show(client.experiments.cancel(experiment_id), as_json)
 
 
-def _number(value: Any, form: str = ".2f") -> str:
+def _number(value: Any, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _interval(interval: Any) -> str:
-    return "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
+def _interval(interval: Any, form: str) -> str:
+    return "-" if interval is None else f"{interval[0]:{form}} to {interval[1]:{form}}"

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from deft_engine.data.formats import EXPECTED, READERS, tell_format
+from deft_engine.data.hub_dataset import URI_SCHEME, HubDataset
+from deft_engine.data.hub_files import HubFile, download
+from deft_engine.data.hub_rows import HubRows
 from deft_engine.data.ledger import write_rejection
 from deft_engine.data.limits import ReadLimits
 from deft_engine.data.read_row import ReadRow
@@ -37,17 +42,16 @@ def run(context: StageContext[ImportSpec]) -> dict[str, Any]:
         FormatError: the file is of no known format, is damaged, or is beyond the limits.
         DataError: not one row can be used; the message names the first one's line.
     """
-    limits = ReadLimits.from_environment()
-    upload = context.path("upload")
+    source = _Source.of(context)
     name: str = context.spec.format
     if name == "auto":
-        with open_rows(upload, limits, context.work) as reader:
+        with source.rows() as reader:
             name = _tell_format(reader)
     if name == FASTCHAT:
-        with open_rows(upload, limits, context.work) as reader:
+        with source.rows() as reader:
             return import_fastchat(context, reader)
     with (
-        open_rows(upload, limits, context.work) as reader,
+        source.rows() as reader,
         SampleWriter(context.out / "samples.parquet") as samples,
         (context.out / "ledger.jsonl").open("wb") as ledger,
     ):
@@ -68,7 +72,39 @@ def run(context: StageContext[ImportSpec]) -> dict[str, Any]:
         context.events.log(
             f"{summary.rejected} of {summary.rows} rows are not used; see the ledger", "warning"
         )
-    return summary.as_dict()
+    return {**summary.as_dict(), **source.described}
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where rows come from: an upload, or files of the hub that are downloaded first."""
+
+    upload: Path
+    scratch: Path
+    limits: ReadLimits
+    hub_files: tuple[HubFile, ...] = ()
+    limit: int | None = None
+    described: Mapping[str, Any] = field(default_factory=dict)
+    """What the summary says of it."""
+
+    @classmethod
+    def of(cls, context: StageContext[ImportSpec]) -> _Source:
+        limits, uri = ReadLimits.from_environment(), context.inputs["upload"]
+        if not uri.startswith(URI_SCHEME):
+            return cls(Path(uri), context.work, limits)
+        wanted = HubDataset.from_uri(uri)
+        commit, found = download(wanted, context.work / "hub", context.stop.check)
+        described = {"hub": {"commit": commit, "files": [file.path for file in found]}}
+        return cls(Path(), context.work, limits, tuple(found), wanted.limit, described)
+
+    @contextmanager
+    def rows(self) -> Iterator[RowReader]:
+        """A reader from the start."""
+        if self.hub_files:
+            yield HubRows(self.hub_files, self.limit, self.limits, self.scratch)
+            return
+        with open_rows(self.upload, self.limits, self.scratch) as reader:
+            yield reader
 
 
 def _tell_format(reader: RowReader) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from deft_engine.base import Spec
-from deft_engine.evaluators.rated import NO_SAMPLES, Rated, no_value
+from deft_engine.evaluators.rated import NO_SAMPLES, Measure, Rated, no_value
 from deft_engine.types import Score
 
 _ORDERS = (1, 2, 3, 4)
@@ -19,7 +19,7 @@ _PRO_CHAR = "bleu|pro-char|tok:char|order:4|smooth:none|avg:sentences|v:1"
 class Bleu(Spec):
     """Corpus sacrebleu and ``pro-char`` (character 4-gram sentence BLEU, unsmoothed, mean over samples)."""
 
-    needs_model: ClassVar[bool] = False
+    needs: ClassVar[tuple[Measure, ...]] = ()
     figures: ClassVar[tuple[str, ...]] = ("bleu", "bleu_pro_char")
 
     name: Literal["bleu"] = "bleu"

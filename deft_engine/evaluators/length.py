@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from deft_engine.base import Spec
-from deft_engine.evaluators.rated import NO_SAMPLES, Rated, no_value
+from deft_engine.evaluators.rated import NO_SAMPLES, Measure, Rated, no_value
 from deft_engine.types import Score
 
 _SIGNATURE = "length|characters|mean|v:1"
@@ -15,7 +15,7 @@ _SIGNATURE = "length|characters|mean|v:1"
 class Length(Spec):
     """Mean characters of a response; ``extra.words`` is its mean number of words between white space."""
 
-    needs_model: ClassVar[bool] = False
+    needs: ClassVar[tuple[Measure, ...]] = ()
     figures: ClassVar[tuple[str, ...]] = ("length",)
 
     name: Literal["length"] = "length"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from deft_engine.base import Spec
-from deft_engine.evaluators.rated import NO_SAMPLES, Rated, no_value
+from deft_engine.evaluators.rated import NO_SAMPLES, Measure, Rated, no_value
 from deft_engine.types import Score
 
 _SIGNATURES = {"reward": "reward|100*sigmoid(r)|mean|v:1", "reward_raw": "reward|raw|mean|v:1"}
@@ -16,7 +16,7 @@ _SIGNATURES = {"reward": "reward|100*sigmoid(r)|mean|v:1", "reward_raw": "reward
 class Reward(Spec):
     """Mean of 100 x sigmoid(score) of r_eval, and the raw mean."""
 
-    needs_model: ClassVar[bool] = True
+    needs: ClassVar[tuple[Measure, ...]] = ("reward",)
     figures: ClassVar[tuple[str, ...]] = ("reward", "reward_raw")
 
     name: Literal["reward"] = "reward"

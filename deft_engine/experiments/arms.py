@@ -12,7 +12,7 @@ from deft_engine.errors import SpecError
 from deft_engine.experiments.spec import MOST_JOBS, Arm, ExperimentSpec, JobFields
 from deft_engine.faults import Fault, faults
 from deft_engine.presets import load_preset, merge_fields, same_variant
-from deft_engine.specs import AlignJob, EvaluateJob, EvaluationSpec
+from deft_engine.specs import AlignJob, EvaluateJob, EvaluationSpec, RewardModelSpec, model_kind
 
 _OBJECTS = tuple(name for name in JobFields.model_fields if name != "preset")
 _OF_KIND: dict[str, type[AlignJob | EvaluateJob]] = {"align": AlignJob, "evaluate": EvaluateJob}
@@ -86,11 +86,15 @@ def arm_job(spec: ExperimentSpec, arm: Arm, seed: int | None) -> AlignJob | Eval
     fields.setdefault("evaluation", {})
     fields |= {"name": name[:200], "eval_dataset": spec.eval_dataset, "kind": arm.kind}
     try:
-        return _OF_KIND[arm.kind].model_validate(fields)
+        job = _OF_KIND[arm.kind].model_validate(fields)
     except ValidationError as error:
         found = faults(error.errors(), fields)
         placed = [fault._replace(pointer=place_of(fault.pointer, arm, spec)) for fault in found]
         raise InvalidExperiment(placed) from error
+    if isinstance(job.model, RewardModelSpec):
+        detail = "names a reward model, which answers nothing; evaluate it by a job of its own"
+        raise InvalidExperiment([_fault(place_of("/model/reward_model", arm, spec), detail)])
+    return job
 
 
 def place_of(pointer: str, arm: Arm, spec: ExperimentSpec) -> str:
@@ -122,7 +126,11 @@ def _laid(
 def _fits(base: Any, above: Mapping[str, Any], name: str) -> bool:
     if name not in above:
         return True
-    return isinstance(base, dict) and isinstance(above[name], dict) and same_variant(above[name], base)
+    if not isinstance(base, dict) or not isinstance(above[name], dict):
+        return False
+    return same_variant(above[name], base) and (
+        name != "model" or model_kind(above[name]) == model_kind(base)
+    )
 
 
 def _has(given: Any, path: list[str]) -> bool:

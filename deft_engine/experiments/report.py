@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from deft_engine.evaluators import decimals
 from deft_engine.experiments.results import TOTAL, Figure
 from deft_engine.experiments.statistics import RESAMPLES
 from deft_engine.experiments.tables import shown_figures, significant
-from deft_engine.report import report_template
+from deft_engine.report import answering_name, report_template
 from deft_engine.report_charts import HEIGHT, WIDTH
 
 _TEMPLATE = "experiments/report.html.j2"
@@ -97,6 +98,7 @@ def render_experiment_report(
         groups=[*sorted({name for row in rows for name in row.subsets}), TOTAL],
         total=TOTAL,
         significant=significant,
+        decimals=decimals,
         signatures=sorted(signatures),
         findings=findings(rows),
         points=cost_points(rows, quality),
@@ -110,9 +112,9 @@ def render_experiment_report(
 
 def describe_arm(spec: Mapping[str, Any]) -> str:
     """What an arm's jobs do, in a sentence or two."""
-    base = spec["model"]["base"]
     if spec["kind"] == "evaluate":
-        return f"{base} as it is."
+        return f"{answering_name(spec['model'])} as it is."
+    base = spec["model"]["base"]
     method, deft = spec["method"]["name"].upper(), spec["deft"]
     if deft is None:
         return f"{base}, trained by {method} on all samples."
@@ -137,7 +139,8 @@ def findings(rows: Sequence[Row]) -> list[str]:
             if figure is None or figure.difference is None or figure.difference.value is None:
                 continue
             compared, clear = figure.difference, significant(figure)
-            change = f"{abs(compared.value or 0.0):.2f} {'higher' if (compared.value or 0) > 0 else 'lower'}"
+            way = "higher" if (compared.value or 0) > 0 else "lower"
+            change = f"{abs(compared.value or 0.0):.{decimals(key)}f} {way}"
             p = "" if compared.p_corrected is None else f", p = {compared.p_corrected:.2g} corrected"
             verdict = "a significant difference" if clear else "no significant difference"
             told.append((clear, f"{row.name}: {heading} {change} than {compared.baseline}{p}: {verdict}."))

@@ -8,11 +8,18 @@ from functools import partial
 
 import numpy as np
 
-from deft_engine.experiments.statistics import Bootstrap, Estimate, Floats, corpus_bleu, holm
+from deft_engine.experiments.statistics import (
+    Bootstrap,
+    Estimate,
+    Floats,
+    corpus_bleu,
+    holm,
+    perplexity,
+)
 from deft_engine.sample_scores import SampleScores
 
 TOTAL = "Total"
-_CORPUS_BLEU = "bleu"
+_OF_SUMS = {"bleu": corpus_bleu, "perplexity": perplexity}  # of those in ``sample_scores.SUMMED``
 Seed = int | None
 
 
@@ -110,9 +117,8 @@ class _Row:
         return list(first.signatures)
 
     def values(self, seed: Seed, name: str) -> Floats | None:
-        """``[samples]`` of a mean, or ``[samples, 10]`` of corpus BLEU; None where an answer has none."""
-        scores = self.runs[seed].scores
-        found = scores.counts if name == _CORPUS_BLEU else scores.values.get(name)
+        """``[samples]`` of a mean, or ``[samples, width]`` of sums; None where an answer has none."""
+        found = self.runs[seed].scores.values.get(name)
         return None if found is None or not np.isfinite(found).all() else found
 
 
@@ -144,7 +150,6 @@ def _of_subset(run: Evaluated, subset: str) -> Evaluated:
         ids=[sample for sample, kept in zip(scores.ids, inside, strict=True) if kept],
         subsets=[subset] * int(inside.sum()),
         values={name: values[inside] for name, values in scores.values.items()},
-        counts=None if scores.counts is None else scores.counts[inside],
     )
     return replace(run, scores=kept)
 
@@ -187,15 +192,15 @@ def _statistics(bootstrap: Bootstrap, row: _Row, name: str) -> dict[Seed, Sums]:
     if any(found is None for found in values.values()):
         return {}
     return {
-        seed: partial(_of_columns, bootstrap.columns(found), bootstrap.samples)
+        seed: partial(_of_columns, name, bootstrap.columns(found), bootstrap.samples)
         for seed, found in values.items()
         if found is not None
     }
 
 
-def _of_columns(columns: slice, samples: int, sums: Floats) -> Floats:
+def _of_columns(name: str, columns: slice, samples: int, sums: Floats) -> Floats:
     own = sums[..., columns]
-    return own[..., 0] / samples if own.shape[-1] == 1 else corpus_bleu(own)
+    return _OF_SUMS[name](own) if name in _OF_SUMS else own[..., 0] / samples
 
 
 def _mean(statistics: Sequence[Sums], sums: Floats) -> Floats:
@@ -253,7 +258,7 @@ def _figure(row: _Row, name: str, estimate: Estimate, compared: Estimate | None,
 def _observed(row: _Row, seed: Seed, name: str) -> float:
     values = row.values(seed, name)
     assert values is not None
-    return float(values.mean() if values.ndim == 1 else corpus_bleu(values.sum(axis=0)))
+    return float(_OF_SUMS[name](values.sum(axis=0)) if name in _OF_SUMS else values.mean())
 
 
 def _bare_figure(row: _Row, name: str, subset: str) -> Figure:

@@ -101,6 +101,12 @@ def corpus_bleu(sums: Floats) -> Floats:
     return np.asarray(np.where(none, 0.0, 100 * brevity * np.exp(mean_log)))
 
 
+def perplexity(sums: Floats) -> Floats:
+    """Perplexity of summed ``[..., 2]``: negative log-probability and tokens."""
+    with np.errstate(over="ignore"):
+        return np.asarray(np.exp(sums[..., 0] / sums[..., 1]))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values corrected for their number (Holm 1979): each step down, never smaller than the one before."""
     corrected = [0.0] * len(p_values)

@@ -8,7 +8,7 @@ from typing import Protocol
 from deft_engine.experiments.results import Figure
 
 ALPHA = 0.05
-_PAPER = {"bleu": "BLEU", "reward": "Reward"}
+_HEADINGS = {"bleu": "BLEU", "reward": "Reward", "divergence": "Divergence", "perplexity": "Perplexity"}
 
 
 class HasTotal(Protocol):
@@ -19,12 +19,14 @@ class HasTotal(Protocol):
 
 
 def shown_figures(rows: Sequence[HasTotal]) -> list[tuple[str, str]]:
-    """Figure and heading: corpus BLEU and reward as in Tables 2 and 3; where there is neither, what there is.
+    """Figure and heading: corpus BLEU and reward as in Tables 2 and 3, beside them what alignment costs.
+
+    Where there is none of these, what there is.
 
     One kind of BLEU alone: the other (``bleu_pro_char``) is no figure to stand beside it.
     """
     there = dict.fromkeys(name for row in rows for name in row.total)
-    return [(name, heading) for name, heading in _PAPER.items() if name in there] or [
+    return [(name, heading) for name, heading in _HEADINGS.items() if name in there] or [
         (name, name) for name in there
     ]
 

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from app.db.models import Role
 from app.main import create_app
-from tests.api_world import RANKED, Api, finish, headers_for, run_stages, stage_run_of, take
+from tests.api_world import RANKED, Api, finish, headers_for, jsonl, run_stages, stage_run_of, take
 
 
 @pytest.fixture
@@ -27,7 +27,16 @@ def known(api: Api) -> dict[str, str]:
     run_stages("score", "grade")
     finish(take(stage_run_of(job, "distribution")), {"qdiff.safetensors": b"q"}, {"positive": 1})
     return {"dataset_id": dataset, "job_id": job["id"], "name": "levels.parquet", "key_id": "key_unknown",
-            "experiment_id": _experiment(api, dataset)}  # fmt: skip
+            "experiment_id": _experiment(api, dataset),
+            "generations_id": _generations(api, dataset)}  # fmt: skip
+
+
+def _generations(api: Api, dataset: str) -> str:
+    """Answers to a dataset, one row of which is not used."""
+    rows = [{"sample_id": RANKED[0]["id"], "response": "x"}, {"response": "y"}]
+    sent = api.post("/generations", files={"file": ("a.jsonl", jsonl(rows))}, data={"dataset": dataset})
+    run_stages("import_generations")
+    return str(sent.json()["id"])
 
 
 def _experiment(api: Api, dataset: str) -> str:

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from deft_engine.endpoints.spec import EndpointSpec
 from deft_engine.errors import SpecError
 from deft_engine.plan import DatasetRef, External, Made, Plan, plan_dataset, plan_stage
 from deft_engine.planning import plan_job
@@ -36,6 +37,12 @@ class Names:
 
     def model(self, name: str, revision: str | None, pointer: str) -> External:
         return self._external(name, pointer)
+
+    def generations(self, name: str, samples: Made, pointer: str) -> External:
+        return self._external(name, pointer)
+
+    def endpoint(self, spec: EndpointSpec, pointer: str) -> External:
+        return External(spec.uri, spec.identity)
 
 
 def _plan(names: Names | None = None, **changes: Any) -> Plan:
@@ -392,3 +399,82 @@ def test_ways_of_saying_the_same_resources_are_one_recipe() -> None:
 def test_resources_that_contradict_themselves_are_refused(resources: dict[str, Any], remedy: str) -> None:
     with pytest.raises(ValueError, match=remedy):
         _plan(resources=resources)
+
+
+def _last(plan: Plan) -> Any:
+    return plan.stages[-1]
+
+
+def test_an_evaluation_looks_at_models_only_where_a_figure_is_made_of_them() -> None:
+    plain = _last(_plan(evaluation={"distinct_n": True}))
+    assert plain.inputs.keys() == {"generations"}
+    assert plain.queue is Queue.CPU
+    looking = _last(_plan(evaluation={"divergence": {}, "perplexity": True}))
+    trained = next(stage for stage in _plan().stages if stage.stage == "train")
+    assert looking.inputs["model"] == Made(trained.fingerprint, "model")
+    assert looking.inputs["reference_model"] == trained.inputs["model"], "what the job trained from"
+    assert looking.queue is Queue.GPU
+    named = _last(_plan(evaluation={"divergence": {"reference": "other"}}))
+    assert named.inputs["reference_model"].uri == "path:/other"
+    names = [evaluator["name"] for evaluator in looking.spec["evaluators"]]
+    assert names == ["bleu", "divergence", "perplexity", "length"]
+
+
+EVALUATE: dict[str, Any] = {"kind": "evaluate", "eval_dataset": "test", "model": {"base": "base"}}
+ASKED = {"endpoint": {"url": "https://api.example.com/v1", "model": "big"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer", "words"),
+    [
+        ({"evaluation": {"divergence": {}}}, "/evaluation/divergence/reference", "needs a reference"),
+        ({"model": ASKED, "evaluation": {"perplexity": True}}, "/evaluation/perplexity", "loaded here"),
+        (
+            {"model": ASKED, "evaluation": {"divergence": {"reference": "base"}}},
+            "/evaluation/divergence",
+            "loaded here",
+        ),
+    ],
+)
+def test_figures_of_predictions_need_the_models(changes: dict[str, Any], pointer: str, words: str) -> None:
+    with pytest.raises(SpecError, match=words) as refused:
+        plan_job(job_spec_adapter.validate_python(EVALUATE | changes), Names())
+    assert refused.value.pointer == pointer
+
+
+def test_a_reward_model_is_evaluated_on_scores_that_others_may_share() -> None:
+    asked = EVALUATE | {"model": {"reward_model": "judge"}, "evaluation": {"reward_model": "other-judge"}}
+    names = Names()
+    plan = plan_job(job_spec_adapter.validate_python(asked), names)
+    assert [stage.stage for stage in plan.stages] == ["import", "score", "score", "reward_quality"]
+    assert names.pointers == ["/eval_dataset", "/model/reward_model", "/evaluation/reward_model"]
+    judge = {"grader": {"name": "reward_model", "model": "judge", "scope": "all"}, "rank_by": "reward"}
+    graded = _plan(dataset="test", deft=judge)
+    scored = next(stage for stage in graded.stages if stage.stage == "score")
+    assert scored.fingerprint == plan.stages[1].fingerprint, "scored once"
+    assert plan.stages[-1].queue is Queue.CPU
+
+
+@pytest.mark.parametrize("figure", ["divergence", "perplexity", "distinct_n"])
+def test_a_reward_model_has_no_figures_of_answers(figure: str) -> None:
+    given = {"divergence": {"reference": "base"}, "perplexity": True, "distinct_n": True}[figure]
+    asked = EVALUATE | {"model": {"reward_model": "judge"}, "evaluation": {figure: given}}
+    with pytest.raises(SpecError, match="gives none") as refused:
+        plan_job(job_spec_adapter.validate_python(asked), Names())
+    assert refused.value.pointer == f"/evaluation/{figure}"
+
+
+def test_imported_answers_stand_where_a_model_would_answer() -> None:
+    imported = plan_job(
+        job_spec_adapter.validate_python(EVALUATE | {"model": {"generations": "theirs"}}), Names()
+    )
+    assert [stage.stage for stage in imported.stages] == [
+        "import", "import_generations", "generate", "evaluate",
+    ]  # fmt: skip
+    of_model = plan_job(job_spec_adapter.validate_python(EVALUATE), Names())
+    ours, theirs = imported.stages[2], of_model.stages[1]
+    assert ours.inputs["samples"] == theirs.inputs["samples"]
+    assert ours.spec == theirs.spec, "an experiment compares what is chosen alike"
+    asked = EVALUATE | {"model": {"generations": "theirs"}, "evaluation": {"perplexity": True}}
+    with pytest.raises(SpecError, match="loaded here"):
+        plan_job(job_spec_adapter.validate_python(asked), Names())

@@ -54,17 +54,21 @@ class AttemptStatus(StrEnum):
 
 
 class Dataset(Base):
-    """An upload, and the stage run that reads it."""
+    """An upload, and the stage run that reads it: preference data, or answers to a dataset's prompts."""
 
     __tablename__ = "datasets"
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
     status: Mapped[DatasetStatus] = mapped_column(text_enum(DatasetStatus, "status"))
-    sha256: Mapped[str]  # of the upload as sent
+    sha256: Mapped[str]  # of the upload as sent, or of what was asked of a hub
     size: Mapped[int] = mapped_column(BigInteger)
     requested_format: Mapped[str]
     subset: Mapped[str | None]
+    answers_dataset_id: Mapped[str | None] = mapped_column(
+        ForeignKey("datasets.id"), index=True
+    )  # set where the upload holds generations: whose prompts they answer
+    hub: Mapped[Json | None]  # what was asked of a hub, where nothing was uploaded
     import_run_id: Mapped[str] = mapped_column(ForeignKey("stage_runs.id"), index=True)
     summary: Mapped[Json | None]  # the import stage's result: format, rows, samples, rejected, ...
     error: Mapped[Json | None]

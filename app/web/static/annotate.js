@@ -10,7 +10,7 @@ import { askReason } from "./annotate_skipping.js";
 import { Stopwatch } from "./annotate_stopwatch.js";
 
 const rating = document.getElementById("rating");
-const { study, rater } = rating.dataset;
+const { study, rater, texts } = rating.dataset;
 const choices = [...document.querySelectorAll("[data-choice]")];
 const tools = Object.fromEntries(
   ["undo", "skip", "flag", "pause", "help"].map((id) => [id, document.getElementById(id)]),
@@ -29,7 +29,7 @@ const LONGEST_WAIT = 30_000;
 const REMEMBERED = 10; // more than can be answered without the network
 
 const outbox = new Outbox(rater);
-const pairs = new Pairs(study);
+const pairs = new Pairs(study, texts);
 const watch = new Stopwatch();
 const answered = []; // the last pairs answered here, to show one again that was not sent yet
 let displayed = null; // id of the pair on the screen
@@ -186,7 +186,7 @@ async function takeBack() {
   taking ??= (await get(`/studies/${study}/assignments:last`))?.id ?? null;
   if (taking === null) return;
   try {
-    pairs.reopen(await post(`/assignments/${taking}/undo`));
+    await pairs.reopen(await post(`/assignments/${taking}/undo`));
   } catch (problem) {
     if (problem.code !== "not_voted") throw problem;
     await look(); // it was taken back already, so it is the first open pair
@@ -255,7 +255,6 @@ window.addEventListener("online", sync);
 document.addEventListener("visibilitychange", () => {
   if (document.hidden || paused) watch.stop();
   else watch.start();
-  if (!document.hidden && !ended) inLine(async () => { if (outbox.size === 0) await look(); });
 });
 
 history.replaceState(null, "", "/annotate"); // the personal link leaves the address bar

@@ -1,7 +1,7 @@
 // The pairs that this page holds: the one on the screen and a few to come, in memory alone. The service decides
 // their order and counts; another tab or device holds the same ones.
 
-import { Refused, post } from "./annotate_service.js";
+import { Refused, get, post } from "./annotate_service.js";
 
 const HELD = 5; // as many as the service lets a rater hold open
 
@@ -12,8 +12,10 @@ export class Pairs {
   done = 0; // by the last answer of the service
   total = 0;
 
-  constructor(study) {
+  /** `texts`: "plain", or "markdown", which the service renders. */
+  constructor(study, texts) {
     this.next = `/studies/${study}/assignments:next`;
+    this.texts = texts;
   }
 
   /** The pair on the screen, or null. */
@@ -38,14 +40,14 @@ export class Pairs {
   }
 
   /** Hold a pair as the first that the service has opened again. */
-  reopen(pair) {
-    this.putBack(pair);
+  async reopen(pair) {
+    this.putBack(await this.#render(pair));
     this.#count(pair);
   }
 
   /** Ask for the first open pair; where it is not the one on the screen, hold it instead of what was held. */
   async refresh(stillValid) {
-    const pair = await post(this.next);
+    const pair = await this.#fetch(this.next);
     if (!stillValid()) return;
     this.#count(pair);
     this.finished = pair === null;
@@ -60,7 +62,7 @@ export class Pairs {
     const last = this.#held.at(-1).id;
     let pair;
     try {
-      pair = await post(`${this.next}?after=${encodeURIComponent(last)}`);
+      pair = await this.#fetch(`${this.next}?after=${encodeURIComponent(last)}`);
     } catch (problem) {
       if (problem instanceof Refused && problem.code === "pairs_open") return false;
       throw problem;
@@ -69,6 +71,15 @@ export class Pairs {
     this.#count(pair);
     if (pair !== null && [undefined, last].includes(this.#held.at(-1)?.id)) this.#held.push(pair);
     return true;
+  }
+
+  async #fetch(path) {
+    return this.#render(await post(path));
+  }
+
+  async #render(pair) {
+    if (pair === null || this.texts === "plain") return pair;
+    return { ...pair, html: await get(`/annotate/pairs/${pair.id}`) };
   }
 
   #count(pair) {

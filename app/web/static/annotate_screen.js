@@ -1,4 +1,5 @@
-// What stands on the rater's screen. Texts of a study are shown as text, never as markup.
+// What stands on the rater's screen. Texts of a study are shown as text, or as the markup that the service made of
+// their Markdown and cleaned.
 
 const ROLES = { user: "Person", assistant: "Assistant", system: "Instructions to the assistant" };
 const UNFOLDED = "rating-earlier-turns"; // options of this browser
@@ -14,17 +15,24 @@ function element(name, className, ...children) {
   return made;
 }
 
-function turn({ role, content }) {
-  const said = element("div", "said", content);
+function fill(target, text, html) {
+  target.classList.toggle("rendered", html !== undefined);
+  if (html === undefined) target.textContent = text;
+  else target.innerHTML = html;
+}
+
+function turn({ role, content }, html) {
+  const said = element("div", "said");
   said.dir = "auto";
+  fill(said, content, html);
   return element("div", "turn", element("span", "role", ROLES[role] ?? role), said);
 }
 
 // The last human turn and what follows it are open; what was said before is folded.
-function conversation(turns) {
-  const last = turns.findLastIndex(({ role }) => role === "user");
-  const earlier = turns.slice(0, Math.max(last, 0)).map(turn);
-  const open = turns.slice(Math.max(last, 0)).map(turn);
+function conversation(turns, html) {
+  const last = Math.max(turns.findLastIndex(({ role }) => role === "user"), 0);
+  const all = turns.map((one, at) => turn(one, html?.[at]));
+  const [earlier, open] = [all.slice(0, last), all.slice(last)];
   if (earlier.length === 0) return open;
   const count = earlier.length === 1 ? "1 earlier turn" : `${earlier.length} earlier turns`;
   const summary = element("summary", "", `${count} `, element("kbd", "", "e"));
@@ -53,9 +61,9 @@ let seen = false;
 export function showPair(pair) {
   reveal("finished", false);
   reveal("pair", true);
-  $("prompt").replaceChildren(...conversation(pair.prompt));
-  write("left", pair.left);
-  write("right", pair.right);
+  $("prompt").replaceChildren(...conversation(pair.prompt, pair.html?.prompt));
+  fill($("left"), pair.left, pair.html?.left);
+  fill($("right"), pair.right, pair.html?.right);
   write("criteria", pair.criteria);
   for (const pane of [$("prompt"), ...panes]) pane.scrollTop = 0;
   if (seen) $("pair").scrollIntoView(); // on a phone what stands above is read once

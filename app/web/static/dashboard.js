@@ -1,6 +1,6 @@
 // One job: stages, curves that move while it trains, grading, Q_diff, generations and results.
 import { chart, drawCurves, drawHistogram } from "./charts.js";
-import { $, api, element, number, pair, poll, post, replaceRows, showError, time, turns } from "./page.js";
+import { $, api, decimals, element, number, pair, poll, post, replaceRows, showError, time, turns } from "./page.js";
 
 const id = $("job").dataset.id;
 const CURVES = [
@@ -79,7 +79,7 @@ function showResults(result) {
   const warnings = [...new Set([...(result.warnings || []), ...((result.train || {}).warnings || [])])];
   $("warnings").hidden = !warnings.length;
   $("warnings").replaceChildren(...warnings.map((text) => element("li", {}, text)));
-  const evaluation = result.evaluate;
+  const evaluation = result.evaluate || result.reward_quality;
   if (!evaluation) return;
   const figures = Object.keys(evaluation.total);
   const rows = [...Object.entries(evaluation.subsets), ["Total", evaluation.total]];
@@ -89,7 +89,7 @@ function showResults(result) {
       ...figures.map((name) => element("th", { class: "number" }, name)))),
     element("tbody", {}, ...rows.map(([name, row]) => element("tr", {}, element("td", { class: "text" }, name),
       element("td", { class: "number" }, number(Math.max(...figures.map((figure) => row[figure].n)))),
-      ...figures.map((figure) => element("td", { class: "number", title: row[figure].reason || null }, number(row[figure].value)))))),
+      ...figures.map((figure) => element("td", { class: "number", title: row[figure].reason || null }, number(row[figure].value, decimals(figure))))))),
   );
   $("signatures").textContent = figures.map((name) => `${name}: ${evaluation.total[name].signature}`).join("; ");
 }

@@ -1,9 +1,9 @@
 // One experiment: arms and their seeds, tables that fill while it runs, curves over one another, answers side by side.
 import { chart, drawCurves } from "./charts.js";
-import { $, api, element, number, poll, post, replaceRows, showError, status, time, turns } from "./page.js";
+import { $, api, decimals, element, number, poll, post, replaceRows, showError, status, time, turns } from "./page.js";
 
 const id = $("experiment").dataset.id;
-const PAPER = [["bleu", "BLEU"], ["reward", "Reward"]];
+const SHOWN = [["bleu", "BLEU"], ["reward", "Reward"], ["divergence", "Divergence"], ["perplexity", "Perplexity"]];
 const CURVES = ["loss", "rewards/margins", "rewards/accuracies", "deft/r_dis", "grad_norm"];
 const ALPHA = 0.05;
 const PAIRS = 5; // shown at a time
@@ -55,16 +55,16 @@ function cell(...content) {
   return element("td", { class: "number" }, ...content);
 }
 
-function interval(ends) {
-  return ends ? `${number(ends[0])} to ${number(ends[1])}` : "-";
+function interval(ends, name) {
+  return ends ? ends.map((end) => number(end, decimals(name))).join(" to ") : "-";
 }
 
-function shownFigure(figure) {
+function shownFigure(figure, name) {
   if (!figure || figure.value === null) return element("td", { class: "number", title: figure?.reason || null }, "-");
   const clear = figure.difference?.p_corrected < ALPHA && figure.difference.p_corrected !== null;
-  return element("td", { class: "number", title: `95%: ${interval(figure.interval)}, n = ${figure.n}, ${figure.seeds} seeds` },
-    figure.value.toFixed(2),
-    figure.sd === null ? "" : element("span", { class: "spread" }, ` ±${figure.sd.toFixed(2)}`), clear ? "*" : "");
+  return element("td", { class: "number", title: `95%: ${interval(figure.interval, name)}, n = ${figure.n}, ${figure.seeds} seeds` },
+    figure.value.toFixed(decimals(name)),
+    figure.sd === null ? "" : element("span", { class: "spread" }, ` ±${figure.sd.toFixed(decimals(name))}`), clear ? "*" : "");
 }
 
 function figureNames() {
@@ -75,7 +75,7 @@ function showTable() {
   const names = figureNames();
   $("results").hidden = !names.length;
   if (!names.length) return;
-  const paper = PAPER.filter(([name]) => names.includes(name));
+  const paper = SHOWN.filter(([name]) => names.includes(name));
   const shown = paper.length ? paper : names.map((name) => [name, name]);
   const subsets = [...new Set(table.arms.flatMap((arm) => Object.keys(arm.subsets)))].sort();
   const groups = [...subsets.map((name) => [name, (arm) => arm.subsets[name] || {}]), ["Total", (arm) => arm.total]];
@@ -88,7 +88,7 @@ function showTable() {
       element("tr", {}, ...groups.flatMap(() => shown.map(([, text]) => heading(text, { class: "number" }))))),
     element("tbody", {}, ...table.arms.map((arm) => element("tr", {}, element("td", {}, arm.name),
       cell(arm.cost.trained_share === null ? "-" : number(100 * arm.cost.trained_share)),
-      ...groups.flatMap(([, figures]) => shown.map(([name]) => shownFigure(figures(arm)[name])))))),
+      ...groups.flatMap(([, figures]) => shown.map(([name]) => shownFigure(figures(arm)[name], name)))))),
   );
   offer($("figure"), names.map((name) => [name, name]));
   showDifferences();
@@ -105,10 +105,10 @@ function showDifferences() {
       const compared = figure?.difference;
       const { trained_tokens: tokens, seconds, cpu_seconds: cores, peak_memory_bytes: peak } = arm.cost;
       const change = compared && compared.value !== null
-        ? [`${number(compared.value)} to ${compared.baseline}`, interval(compared.interval), number(compared.p_corrected, 4)]
+        ? [`${number(compared.value, decimals(name))} to ${compared.baseline}`, interval(compared.interval, name), number(compared.p_corrected, 4)]
         : [compared?.reason || "", "", ""];
       return element("tr", {}, element("td", {}, arm.name), ...[
-        number(figure?.value), interval(figure?.interval), number(figure?.n), number(figure?.seeds), ...change,
+        number(figure?.value, decimals(name)), interval(figure?.interval, name), number(figure?.n), number(figure?.seeds), ...change,
         number(tokens, 0), number(seconds, 1), number(cores, 1), number(peak === null ? null : peak / MIB, 0),
       ].map((text) => cell(text)));
     })),

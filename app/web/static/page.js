@@ -60,6 +60,13 @@ export function time(value) {
   return value ? new Date(value).toLocaleString() : "";
 }
 
+const COARSE = ["reward", "reward_raw", "bleu", "bleu_pro_char", "length", "perplexity"];
+
+/** Decimals of a figure: the coarse ones are percents and the like, the others shares and nats. */
+export function decimals(figure) {
+  return COARSE.includes(figure) ? 2 : 4;
+}
+
 export function number(value, digits = 2) {
   if (value === null || value === undefined) return "-";
   return typeof value === "number" ? value.toLocaleString(undefined, { maximumFractionDigits: digits }) : String(value);

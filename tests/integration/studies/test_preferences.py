@@ -161,13 +161,3 @@ def test_a_study_without_votes_is_no_dataset(service: Service) -> None:
     answer = make_dataset(service, study=study["id"])
     assert (answer.status_code, answer.json()["code"]) == (409, "no_preferences")
     assert exported(service, study) == []
-
-
-def test_data_sent_as_json_is_data_still(service: Service) -> None:
-    row = {"prompt": "Hi", "chosen": "Hello!", "rejected": "No."}
-    headers = service.researcher | {"Content-Type": "application/json"}
-    answer = service.http.post("/datasets?name=mine", content=json.dumps(row), headers=headers)
-    assert answer.status_code == 201
-    run_stages("import")
-    found = service.http.get(f"/datasets/{answer.json()['id']}", headers=service.viewer).json()
-    assert (found["status"], found["samples"]) == ("ready", 1)

@@ -132,6 +132,35 @@ def test_who_comes_back_first_goes_on_with_their_pair(service: Service) -> None:
     assert all(held == holding == 1 for held, holding in held_by_the_books().values())
 
 
+def test_a_check_waits_for_its_rater_however_long(service: Service) -> None:
+    """A repeat, a gold pair and the tutorial are no other rater's: whoever leaves one finds it again."""
+    study = service.study(
+        {"x": 8},
+        protocol="rigorous",
+        raters_per_pair=2,
+        repeats=0.5,
+        gold=gold(5),
+        gold_share=0.5,
+        tutorial=1,
+    )
+    ada, bob = service.rater(study, "Ada"), service.rater(study, "Bob")
+    seen = set()
+    while (answer := ada.next()).status_code == 200:
+        pair = answer.json()
+        let_leases_run_out(ada)
+        with transaction() as session:
+            purpose = session.get_one(Assignment, pair["id"]).purpose
+        if purpose is not Purpose.PAIR:
+            bob.pair()
+            assert ada.pair() == pair
+        seen.add(purpose)
+        ada.vote(pair["id"], "tie")
+    assert seen == set(Purpose)
+    assert all(held == holding for held, holding in held_by_the_books().values())
+    rate(bob)
+    assert results(service, study)["total"]["n"] == 16
+
+
 def test_repeats_come_later_with_the_sides_swapped_and_do_not_count(service: Service) -> None:
     study = service.study({"x": 40}, protocol="rigorous", raters_per_pair=1, repeats=0.25)
     rater = service.rater(study)

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 from deft_engine.data.generations import write_generations
 from deft_engine.errors import DataError, ModelError
 from deft_engine.evaluation import run
-from deft_engine.evaluators import EVALUATORS, Bleu, Length, Rated, Reward
+from deft_engine.evaluators import EVALUATORS, Bleu, DistinctN, Evaluator, Length, Rated, Reward, TokenSum
 from deft_engine.evaluators.bleu import char_bleu
 from deft_engine.events import EventWriter, read_events
 from deft_engine.models import new_reward_model, save_model
@@ -34,8 +34,11 @@ def _rated(pairs: Sequence[tuple[str, str]], rewards: Sequence[float | None] = (
 
 
 @pytest.mark.parametrize("evaluator", [kind() for kind in EVALUATORS], ids=lambda e: e.name)
-def test_every_evaluator_keeps_the_contract(evaluator: Reward | Bleu | Length) -> None:
-    answers = _rated([("a cat sat here", "a cat sat"), ("", "nothing"), ("x", "y")], [1.0, 0.0, -1.0])
+def test_every_evaluator_keeps_the_contract(evaluator: Evaluator) -> None:
+    answers = [
+        answer._replace(divergence=TokenSum(0.5, 4, "t"), reference_logp=TokenSum(-8.0, 4, "t"))
+        for answer in _rated([("a cat sat here", "a cat"), ("", "nothing"), ("x", "y")], [1.0, 0.0, -1.0])
+    ]
     scores = evaluator(answers)
     assert tuple(scores) == evaluator.figures
     for score in scores.values():
@@ -53,7 +56,23 @@ def test_every_evaluator_keeps_the_contract(evaluator: Reward | Bleu | Length) -
         assert empty.reason
         assert empty.signature
     assert type(evaluator).model_validate_json(evaluator.model_dump_json()) == evaluator
-    assert isinstance(type(evaluator).needs_model, bool)
+    measured = set(type(evaluator).needs)
+    assert measured <= set(Rated._fields)
+    for score in evaluator([Rated(answers[0].generation)]).values():
+        assert (score.value is None) == bool(measured), "a figure of what was not measured"
+
+
+def test_distinct_n_by_hand() -> None:
+    scores = DistinctN()(_rated([("the cat, the dog", "r"), ("The cat", "r"), ("", "r")]))
+    # 13a: the cat , the dog | The cat |
+    assert scores["distinct_1"].value == 5 / 7
+    assert scores["distinct_2"].value == 5 / 5
+    assert scores["distinct_3"].value == 3 / 3
+    assert scores["distinct_1"].extra == {"ngrams": 7}
+    assert all("tok:13a" in score.signature for score in scores.values())
+    repeated = DistinctN()(_rated([("yes yes yes yes", "r")] * 2))
+    assert [score.value for score in repeated.values()] == [1 / 8, 1 / 6, 1 / 4]
+    assert DistinctN()(_rated([("two words", "r")]))["distinct_3"].reason == "no answer has 3 words"
 
 
 def test_the_reward_is_the_mean_of_percent_sigmoids() -> None:

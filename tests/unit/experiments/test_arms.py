@@ -178,3 +178,15 @@ def test_fields_that_an_experiment_does_not_have(fields: dict[str, Any], place: 
     with pytest.raises(ValidationError) as caught:
         experiment(**fields)
     assert place in [error["loc"] for error in caught.value.errors()]
+
+
+@pytest.mark.parametrize(
+    "model", [{"endpoint": {"url": "https://api.example.com/v1", "model": "m"}}, {"generations": "gen_x"}]
+)
+def test_an_arm_that_names_its_model_in_another_way_than_the_base_has_nothing_of_the_base_s(
+    model: dict[str, Any],
+) -> None:
+    spec = experiment(arms=[{"name": "theirs", "kind": "evaluate", "model": model}], baseline=None)
+    (job,) = jobs_of(spec)
+    found = job.spec.model_dump(mode="json", exclude_unset=True)["model"]
+    assert found.keys() == model.keys()

@@ -23,7 +23,7 @@ SEEDS = (1, 2, 3)
 def evaluated(values: np.ndarray, *, subsets: list[str] | None = None, signature: str = "s") -> Evaluated:
     """A run whose figure ``reward`` has these values."""
     ids = [f"p{number}" for number in range(len(values))]
-    scores = SampleScores(ids, subsets or ["x"] * len(values), {"reward": np.asarray(values, float)}, None)
+    scores = SampleScores(ids, subsets or ["x"] * len(values), {"reward": np.asarray(values, float)})
     return Evaluated(scores, {"reward": signature}, {})
 
 
@@ -103,6 +103,33 @@ def test_corpus_bleu_of_summed_counts_is_sacrebleu_s() -> None:
     for group in groups:
         expected = BLEU().corpus_score([texts[0][i] for i in group], [[texts[1][i] for i in group]]).score
         assert corpus_bleu(counts[group].sum(axis=0)) == pytest.approx(expected, abs=1e-9), group
+
+
+def test_perplexity_s_interval_and_difference_are_of_pooled_tokens() -> None:
+    chance = np.random.default_rng(8)
+    tokens = chance.integers(1, 60, 80).astype(float)
+    losses = [tokens * chance.gamma(4, 0.5, 80), tokens * chance.gamma(4, 0.55, 80)]
+    ids = [f"s{number}" for number in range(80)]
+    made = [
+        ArmRuns(name, baseline, {1: Evaluated(
+            SampleScores(ids, ["x"] * 80, {"perplexity": np.stack([loss, tokens], axis=1)}),
+            {"perplexity": "p"}, {},
+        )})
+        for name, baseline, loss in (("base", None, losses[0]), ("other", "base", losses[1]))
+    ]  # fmt: skip
+    figure = arm_figures(made)[1].total["perplexity"]
+    pooled = [float(np.exp(loss.sum() / tokens.sum())) for loss in losses]
+    assert figure.value == pytest.approx(pooled[1])
+    assert figure.difference is not None
+    assert figure.difference.value == pytest.approx(pooled[1] - pooled[0])
+    expected = scipy.stats.bootstrap(
+        (losses[1], tokens),
+        lambda loss, count, axis=-1: np.exp(loss.sum(axis=axis) / count.sum(axis=axis)),
+        paired=True,
+        method="percentile",
+        rng=np.random.default_rng(9),
+    )
+    near(figure.interval, expected.confidence_interval)
 
 
 def test_holm_by_hand() -> None:

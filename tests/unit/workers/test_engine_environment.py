@@ -7,6 +7,7 @@ import pytest
 
 from app.db.claims import ClaimedInput
 from app.settings import Settings
+from deft_engine.data.hub_dataset import HubDataset
 from deft_engine.endpoints.spec import EndpointSpec
 from workers.engine import endpoint_environment, service_engine_environment
 
@@ -45,4 +46,7 @@ def test_a_stage_that_asks_an_endpoint_gets_the_key_that_it_names_and_no_other(
         "DEFT_ENDPOINT_KEY_TWO": "second",
     }
     assert endpoint_environment([upload], settings) == {}
+    uri = HubDataset(hub="org/set", split="train").uri
+    hub = ClaimedInput("upload", uri, uri, None, {})
+    assert endpoint_environment([hub], settings) == {"DEFT_ENDPOINT_HOSTS": "api.example.com"}
     assert not {"first", "second"} & set(service_engine_environment().values())
