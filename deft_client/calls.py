@@ -16,6 +16,7 @@ from deft_client.models import (
     Artifact,
     Assignment,
     Dataset,
+    Disagreement,
     Estimate,
     Event,
     Experiment,
@@ -324,6 +325,13 @@ def unblind_study(study_id: str) -> Call[Study]:
 
 def look_at_study(study_id: str, idempotency_key: str | None) -> Call[Look]:
     return Call("POST", f"/studies/{study_id}/looks", _as(Look), headers=_once(idempotency_key))
+
+
+def study_disagreements(
+    study_id: str, subset: str | None, limit: int | None, after: int | None
+) -> Call[Page[Disagreement]]:
+    params = _given(subset=subset, limit=limit, after=after)
+    return Call("GET", f"/studies/{study_id}/disagreements", _page(Disagreement), params)
 
 
 def study_preferences(study_id: str, ties: str) -> Call[list[dict[str, Any]]]:

@@ -292,6 +292,29 @@ class Study(_Answer):
     unblinded_at: datetime | None = None
 
 
+class Opinion(_Answer):
+    """A vote on a pair; ``winner`` is ``a``, ``tie`` or ``b``."""
+
+    rater: str
+    winner: str
+    comment: str | None = None
+    harmful: bool = False
+
+
+class Disagreement(_Answer):
+    """A pair on which raters differ; ``id`` is its number in the study."""
+
+    id: int
+    sample_id: str
+    subset: str
+    a: str
+    b: str
+    prompt: list[dict[str, Any]]
+    response_a: str
+    response_b: str
+    votes: list[Opinion]
+
+
 class Look(_Answer):
     """A planned interim look: the total of a against b; ``crossed`` when the study can end with it."""
 

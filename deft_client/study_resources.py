@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from deft_client import calls
-from deft_client.models import Annotator, Assignment, Look, Page, RenewedLink, Study, StudyPlan, VoteAnswer
+from deft_client.models import (
+    Annotator,
+    Assignment,
+    Disagreement,
+    Look,
+    Page,
+    RenewedLink,
+    Study,
+    StudyPlan,
+    VoteAnswer,
+)
 from deft_client.study_fields import StudyFields
 
 if TYPE_CHECKING:
@@ -69,6 +79,12 @@ class Studies:
     def look(self, study_id: str, *, idempotency_key: str | None = None) -> Look:
         """Take the next planned interim look at a study whose results are hidden."""
         return self._client.run(calls.look_at_study(study_id, idempotency_key))
+
+    def disagreements(
+        self, study_id: str, *, subset: str | None = None, limit: int | None = None, after: int | None = None
+    ) -> Page[Disagreement]:
+        """The pairs on which raters differ, with who says what."""
+        return self._client.run(calls.study_disagreements(study_id, subset, limit, after))
 
     def preferences(
         self, study_id: str, *, ties: Literal["leave_out", "keep"] = "leave_out"

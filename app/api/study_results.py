@@ -10,14 +10,16 @@ from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from app.api.dependencies import Researcher, Transaction, problems
-from app.api.schemas import Answer
+from app.api.dependencies import Limit, Researcher, Transaction, problems
+from app.api.schemas import Answer, Page
 from app.api.studies import StudyId, find_study, lock_open_study
+from app.api.study_requests import Turn
 from app.audit import note
 from app.db.models import Study
 from app.errors import Problem
 from app.idempotency import Idempotent, created
 from app.studies.agreement import Agreement
+from app.studies.disagreement import Opinion, disagreements
 from app.studies.export import export_csv
 from app.studies.looks import Look, NoLook, looks, take_look
 from app.studies.preferences import Ties, preferences_jsonl
@@ -35,6 +37,20 @@ from app.studies.results import (
 from app.studies.statistics import Outcome
 
 router = APIRouter(prefix="/studies", tags=["studies"])
+
+
+class DisagreementAnswer(Answer):
+    """A pair on which raters differ; ``winner`` is told from the side of ``a``."""
+
+    id: int
+    sample_id: str
+    subset: str
+    a: str
+    b: str
+    prompt: list[Turn]
+    response_a: str
+    response_b: str
+    votes: list[Opinion]
 
 
 class LookAnswer(Answer):
@@ -142,6 +158,21 @@ def export_preferences(
     headers = {"Content-Disposition": f'attachment; filename="{study.id}.jsonl"'}
     content = preferences_jsonl(session, study, ties)
     return Response(content, headers=headers, media_type="application/jsonl")
+
+
+@router.get("/{study_id}/disagreements", operation_id="study_disagreements", responses=problems(409))
+def study_disagreements(
+    study_id: StudyId,
+    session: Transaction,
+    caller: Researcher,
+    subset: Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")] = None,
+    limit: Limit = 20,
+    after: Annotated[int, Query(ge=0, le=2**31 - 1, description="The last pair's id.")] = 0,
+) -> Page[DisagreementAnswer]:
+    """The pairs on which raters differ, in the study's order, with who says what."""
+    study = readable_study(session, study_id)
+    found, has_more = disagreements(session, study, subset=subset, after=after, limit=limit)
+    return Page(data=[DisagreementAnswer.model_validate(pair) for pair in found], has_more=has_more)
 
 
 @router.post(

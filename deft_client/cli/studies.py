@@ -127,6 +127,21 @@ def look(context: typer.Context, study_id: str, as_json: Json = False) -> None:
 
 
 @app.command()
+def disagreements(
+    context: typer.Context,
+    study_id: str,
+    subset: Annotated[str | None, typer.Option()] = None,
+    limit: Annotated[int | None, typer.Option()] = None,
+    after: Annotated[int | None, typer.Option(help="The last pair's id.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The pairs on which raters differ."""
+    with client_of(context) as client:
+        page = client.studies.disagreements(study_id, subset=subset, limit=limit, after=after)
+    show_list(page.data, ("id", "sample_id", "subset", "votes"), as_json)
+
+
+@app.command()
 def preferences(
     context: typer.Context,
     study_id: str,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from typing import Any
 
 import pytest
@@ -209,3 +211,34 @@ def test_a_study_of_before_reads_as_open_and_without_rules(service: Service) -> 
     assert (found["results"], found["interim_looks"], found["alphas"]) == ("open", 0, [])
     assert set(found["exclusion"].values()) == {None}
     assert results(service, study)["after_exclusion"] is None
+
+
+def test_pairs_on_which_raters_differ_are_read_with_who_says_what(service: Service) -> None:
+    study = service.study({"x": 3, "y": 3}, protocol="rigorous")
+    ada, bob = service.rater(study, "Ada"), service.rater(study, "Bob")
+    rate_all(ada, "a")
+    while (answer := bob.next()).status_code == 200:  # against Ada once, then by the side, which is chance
+        pair = answer.json()
+        bob.vote(pair["id"], side_of(pair, "system-b") if pair["done"] == 0 else "left")
+    path = f"/studies/{study['id']}/disagreements"
+    export = service.http.get(f"/studies/{study['id']}/export.csv", headers=service.researcher).text
+    rows = list(csv.DictReader(io.StringIO(export.removeprefix("\ufeff"))))
+    differing = {row["sample_id"] for row in rows if row["rater"] == "Bob" and row["winner"] == "b"}
+    found = service.http.get(path, headers=service.researcher).json()
+    assert {pair["sample_id"] for pair in found["data"]} == differing
+    for pair in found["data"]:
+        assert (pair["a"], pair["b"]) == (study["a"], study["b"])
+        assert "system-a says" in pair["response_a"]
+        assert [(vote["rater"], vote["winner"]) for vote in pair["votes"]] == [("Ada", "a"), ("Bob", "b")]
+    of_y = service.http.get(path, params={"subset": "y"}, headers=service.researcher).json()["data"]
+    assert {pair["sample_id"] for pair in of_y} == {name for name in differing if name.startswith("y")}
+    walked, after = [], 0
+    while page := service.http.get(
+        path, params={"limit": 1, "after": after}, headers=service.researcher
+    ).json():
+        walked += [pair["sample_id"] for pair in page["data"]]
+        if not page["has_more"]:
+            break
+        after = page["data"][-1]["id"]
+    assert walked == [pair["sample_id"] for pair in found["data"]]
+    assert service.http.get(path, headers=service.viewer).status_code == 403

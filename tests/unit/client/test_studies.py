@@ -278,3 +278,25 @@ def test_rules_are_given_by_name(script: Script) -> None:
         app, ["--url", script.url, "studies", "create", "a", "b", "--exclusion", "fast"]
     )
     assert wrong.exit_code == 2
+
+
+def test_disagreements_are_listed(script: Script) -> None:
+    vote = {"rater": "Ada", "winner": "a", "comment": None, "harmful": False}
+    pair = {
+        "id": 3, "sample_id": "x-3", "subset": "x", "a": "job_a", "b": "job_b", "prompt": [],
+        "response_a": "one", "response_b": "other", "votes": [vote, {**vote, "rater": "Bob", "winner": "b"}],
+    }  # fmt: skip
+    script.answers = [answer(200, {"object": "list", "data": [pair], "has_more": True})] * 3
+
+    async def use() -> Any:
+        async with AsyncDeftClient(script.url) as client:
+            return await client.studies.disagreements("stu_1", subset="x", after=2)
+
+    with DeftClient(script.url) as client:
+        page = client.studies.disagreements("stu_1", subset="x", after=2)
+    assert asyncio.run(use()) == page
+    assert page.has_more
+    assert [vote.winner for vote in page.data[0].votes] == ["a", "b"]
+    command = ["studies", "disagreements", "stu_1", "--subset", "x", "--after", "2"]
+    assert "x-3" in CliRunner().invoke(app, ["--url", script.url, *command]).output
+    assert {path for _, path, _, _ in script.requests} == {"/studies/stu_1/disagreements?subset=x&after=2"}
