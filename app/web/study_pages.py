@@ -21,9 +21,11 @@ from app.db.models import Annotator, ApiKey, Assignment, Job, Role, Study
 from app.errors import Problem, not_found
 from app.keys import hash_secret, is_usable
 from app.settings import get_settings
+from app.studies.looks import look_alphas, looks
 from app.studies.progress import progress
 from app.studies.results import (
-    StudyResults,
+    Figures,
+    hidden,
     results,
     study_warnings,
     subset_sizes,
@@ -151,9 +153,13 @@ def view_study(study_id: StudyId, session: Transaction, cookie: SessionCookie = 
         warnings=study_warnings(session, study),
         raters=raters,
         free_subsets=[subset for subset in sizes if subset not in taken],
+        hidden=hidden(study),
+        found=found,
         bars=bars(found, systems),
-        agreement=found.agreement,
-        exclusions=found.exclusions,
+        bars_after=bars(found.after_exclusion, systems) if found.after_exclusion else [],
+        rules=study.exclusion,
+        taken=looks(session, study),
+        alphas=look_alphas(study),
     )
 
 
@@ -162,7 +168,7 @@ def jobs_of(session: Session, study_id: str) -> list[Job]:
     return [session.get_one(Job, job_id) for job_id in systems_of(session, study_id)]
 
 
-def bars(found: StudyResults, systems: Mapping[str, Job]) -> list[Bar]:
+def bars(found: Figures, systems: Mapping[str, Job]) -> list[Bar]:
     """A bar for each aspect and subset of two systems; of more, one for every two systems."""
     if len(found.pairs) == 1:
         alone = found.pairs[0]

@@ -37,7 +37,7 @@ async function loadStudies() {
 
 async function offerEvaluatedJobs() {
   const done = (await api("/jobs?status=succeeded&limit=100")).data;
-  const evaluated = done.filter((job) => job.stages.some((stage) => stage.name === "evaluate"));
+  const evaluated = done.filter((job) => job.stages.some((stage) => stage.name === "generate"));
   for (const select of [$("study-a"), $("study-b")]) {
     select.replaceChildren(...evaluated.map((job) => element("option", { value: job.id }, job.name)));
   }
@@ -101,18 +101,37 @@ $("upload-form").addEventListener("submit", (event) => {
   request.send(form);
 });
 
+function askedStudy() {
+  const raters = $("raters-per-pair").value;
+  return {
+    name: $("study-name").value,
+    a: $("study-a").value,
+    b: $("study-b").value,
+    per_subset: Number($("per-subset").value),
+    protocol: $("protocol").value,
+    raters_per_pair: raters ? Number(raters) : null,
+    results: $("study-results").value,
+    interim_looks: Number($("interim-looks").value),
+  };
+}
+
 $("study-form").addEventListener("submit", (event) => {
   event.preventDefault();
   attempt($("study-error"), async () => {
-    const study = await post("/studies", {
-      name: $("study-name").value,
-      a: $("study-a").value,
-      b: $("study-b").value,
-      per_subset: Number($("per-subset").value),
-    });
+    const study = await post("/studies", askedStudy());
     location.assign(`/studies/${study.id}/view`);
   });
 });
+
+$("plan-study").addEventListener("click", () => attempt($("study-error"), async () => {
+  if (!$("study-form").reportValidity()) return;
+  const { power, subsets } = await post("/studies?dry_run=true", askedStudy());
+  const pairs = Object.values(subsets).reduce((sum, size) => sum + size, 0);
+  const least = power.total.win_rate === null ? "no win rate" : `a win rate of ${number(100 * power.total.win_rate, 1)}% and more`;
+  $("study-plan").hidden = false;
+  $("study-plan").textContent = `${number(pairs)} pairs show ${least} with 80% power, when ${number(100 * power.ties)}% of the votes are ties. `
+    + `A win rate of ${number(100 * power.win_rate)}% needs ${number(power.pairs_needed)} pairs.`;
+}));
 
 $("study-form").closest("details").addEventListener("toggle", () => offerEvaluatedJobs());
 

@@ -84,4 +84,18 @@ $("unblind")?.addEventListener("click", async () => {
   });
 });
 
+$("look")?.addEventListener("click", async () => {
+  const text = "It shows who wins so far, uses up one of the planned looks, and stands on the audit log.";
+  if (!(await agreed("Take the next look?", text, "Look"))) return;
+  await carryOut($("look"), async () => {
+    await post(`${path}/looks`);
+    location.reload();
+  });
+});
+
+$("make-dataset")?.addEventListener("click", () => carryOut($("make-dataset"), async () => {
+  const dataset = await post("/datasets", { study: path.split("/").at(-1) });
+  location.assign(`/datasets/${dataset.id}/view`);
+}));
+
 $("reload").addEventListener("click", () => location.reload());
