@@ -29,7 +29,7 @@ from deft_engine.logps import ranked_logps
 from deft_engine.losses import DPO
 from deft_engine.matrix_products import in_use
 from deft_engine.models import load_policy
-from deft_engine.specs import Scale
+from deft_engine.spec_sections import Scale
 from deft_engine.templates import resolve_template
 from deft_engine.tokenizer import load_tokenizer
 

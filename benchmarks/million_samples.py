@@ -20,7 +20,7 @@ from token_counting import tokenise
 
 from deft_engine.base import Spec
 from deft_engine.graders import FileScores
-from deft_engine.specs import Thresholds
+from deft_engine.spec_sections import Thresholds
 from deft_engine.stages import DistributionSpec, GradeSpec, ImportSpec, ScoreSpec
 
 WORDS = ("good", "answer", "river", "stone", "seven", "apple", "winter", "music", "please", "because")

@@ -14,7 +14,7 @@ from pathlib import Path
 from measuring import alternate, data_name, machine, median, parser, run_stage, samples_of, seconds, write
 
 from deft_engine.data.samples import read_samples, write_samples
-from deft_engine.specs import Thresholds
+from deft_engine.spec_sections import Thresholds
 from deft_engine.stages import DistributionSpec
 from deft_engine.tokenizer import load_tokenizer
 

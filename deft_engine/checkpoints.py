@@ -18,7 +18,7 @@ from deft_engine.base import Spec
 from deft_engine.canonical import canonical_json, sha256_hex
 from deft_engine.durable import fsync
 from deft_engine.errors import CheckpointMismatch, DiskFull
-from deft_engine.specs import Engine
+from deft_engine.spec_sections import Engine
 
 _PREFIX = "checkpoint-"
 _UNFINISHED = ".partial"  # being written or being deleted

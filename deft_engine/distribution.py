@@ -26,7 +26,7 @@ from deft_engine.ranking import ranks_by_reward
 from deft_engine.run import StageContext
 from deft_engine.safetensors_writer import write_safetensors
 from deft_engine.scores import ScoreTable, read_score_table, require_same_samples
-from deft_engine.specs import Scale, Thresholds
+from deft_engine.spec_sections import Scale, Thresholds
 from deft_engine.stages import DistributionSpec, RankBy
 
 if TYPE_CHECKING:

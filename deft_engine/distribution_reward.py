@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from deft_engine.errors import ModelError
 from deft_engine.heads import head_rows
 from deft_engine.logps import RankedLogps, chunk_rows, sum_by_response
-from deft_engine.specs import Scale
+from deft_engine.spec_sections import Scale
 from deft_engine.world import ALONE, World
 
 

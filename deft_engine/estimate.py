@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 from deft_engine.grading import level_sizes
 from deft_engine.losses import Method, PolicyLoss
 from deft_engine.plan import External, Made, Plan, PlannedStage, Source
-from deft_engine.specs import TrainingSpec
+from deft_engine.spec_sections import TrainingSpec
 from deft_engine.types import Level
 
 CHARS_PER_TOKEN = 4.0

@@ -8,7 +8,8 @@ from deft_engine.errors import SpecError
 from deft_engine.evaluators import Bleu, DistinctN, Divergence, Evaluator, Length, Perplexity, Reward
 from deft_engine.graders import RewardModelGrader
 from deft_engine.plan import Made, Plan, Resolver, Source
-from deft_engine.specs import DivergenceSpec, EvaluationSpec, RewardModelSpec, Template
+from deft_engine.spec_sections import DivergenceSpec, EvaluationSpec, Template
+from deft_engine.specs import RewardModelSpec
 from deft_engine.stages import Dtype, EvaluateSpec, GenerateSpec, RewardQualitySpec, ScoreSpec
 
 

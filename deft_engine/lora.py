@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from deft_engine.errors import ModelError
 from deft_engine.model_source import ADAPTER_CONFIG, ModelSource
-from deft_engine.specs import LoraSpec
+from deft_engine.spec_sections import LoraSpec
 
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 

@@ -23,7 +23,7 @@ from deft_engine.errors import CheckpointMismatch, SpecError, TrainingDiverged
 from deft_engine.losses.output import LossOutput
 from deft_engine.models import core_model, trainable
 from deft_engine.sharding import deepspeed_config, keep_whole, local_part, shard_fully
-from deft_engine.specs import TrainingSpec
+from deft_engine.spec_sections import TrainingSpec
 from deft_engine.training_data import BatchOrder, TrainingBatch
 
 if TYPE_CHECKING:

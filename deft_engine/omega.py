@@ -18,7 +18,7 @@ from deft_engine.errors import DataError
 from deft_engine.heads import output_head
 from deft_engine.logps import RankedLogps
 from deft_engine.losses.output import LossOutput
-from deft_engine.specs import Scale
+from deft_engine.spec_sections import Scale
 from deft_engine.world import ALONE, World
 
 if TYPE_CHECKING:

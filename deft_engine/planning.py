@@ -10,20 +10,17 @@ from deft_engine.evaluation_plan import Answering, plan_evaluation, plan_reward_
 from deft_engine.graders import RewardModelGrader
 from deft_engine.losses import Method
 from deft_engine.plan import Made, Plan, Resolver, Source
+from deft_engine.spec_sections import DeftSpec, ModelSpec, Thresholds, ValidationSpec
 from deft_engine.specs import (
     AlignJob,
     AugmentJob,
-    DeftSpec,
     EvaluateJob,
     GradeJob,
     ImportedModel,
     Job,
     JudgeJob,
-    ModelSpec,
     RewardModelJob,
     RewardModelSpec,
-    Thresholds,
-    ValidationSpec,
 )
 from deft_engine.stages import (
     AnswerSpec,

@@ -12,7 +12,7 @@ from torch import nn
 
 from deft_engine.errors import ModelError
 from deft_engine.models import core_model
-from deft_engine.specs import Engine, TrainingSpec
+from deft_engine.spec_sections import Engine, TrainingSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -19,7 +19,7 @@ from deft_engine.evaluators import Evaluator
 from deft_engine.graders import Scorer
 from deft_engine.graders.grader import Responses, SampleScore
 from deft_engine.losses import BradleyTerry, Method
-from deft_engine.specs import Engine, GradShare, LoraSpec, Scale, Template, Thresholds, TrainingSpec
+from deft_engine.spec_sections import Engine, GradShare, LoraSpec, Scale, Template, Thresholds, TrainingSpec
 from deft_engine.types import Level
 
 Dtype = Literal["auto", "float32", "bfloat16"]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from deft_engine.errors import ModelError
 from deft_engine.model_source import OASST_REWARD_MODEL, ModelSource, locate, model_type, read_card
-from deft_engine.specs import Template
+from deft_engine.spec_sections import Template
 from deft_engine.time_limit import TooSlow, cpu_time_limit
 from deft_engine.types import Message
 

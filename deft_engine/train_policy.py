@@ -28,7 +28,7 @@ from deft_engine.precision import autocast
 from deft_engine.ranking import ranked_order
 from deft_engine.run import StageContext
 from deft_engine.scores import read_scores
-from deft_engine.specs import GradShare
+from deft_engine.spec_sections import GradShare
 from deft_engine.stages import Dtype, TrainSpec
 from deft_engine.templates import resolve_template
 from deft_engine.tokenizer import load_tokenizer, tokenizer_sha256

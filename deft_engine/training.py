@@ -17,7 +17,7 @@ from deft_engine.loss_trainer import LossTrainer
 from deft_engine.losses.output import LossOutput
 from deft_engine.models import core_model
 from deft_engine.sharding import make_whole
-from deft_engine.specs import Engine, TrainingSpec
+from deft_engine.spec_sections import Engine, TrainingSpec
 from deft_engine.training_data import BatchOrder, TrainingBatch, TrainingData
 from deft_engine.training_metrics import Recorder
 from deft_engine.validation import Validation

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from deft_engine.data.collate import RankedBatch, collate
 from deft_engine.data.tokenise import TokenisedSample, tokenise
 from deft_engine.errors import DataError
-from deft_engine.specs import TrainingSpec
+from deft_engine.spec_sections import TrainingSpec
 from deft_engine.templates import FixedTemplate
 from deft_engine.types import Sample
 from deft_engine.world import World

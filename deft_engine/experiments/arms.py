@@ -12,7 +12,8 @@ from deft_engine.errors import SpecError
 from deft_engine.experiments.spec import MOST_JOBS, Arm, ExperimentSpec, JobFields
 from deft_engine.faults import Fault, faults
 from deft_engine.presets import load_preset, merge_fields, same_variant
-from deft_engine.specs import AlignJob, EvaluateJob, EvaluationSpec, RewardModelSpec, model_kind
+from deft_engine.spec_sections import EvaluationSpec
+from deft_engine.specs import AlignJob, EvaluateJob, RewardModelSpec, model_kind
 
 _OBJECTS = tuple(name for name in JobFields.model_fields if name != "preset")
 _OF_KIND: dict[str, type[AlignJob | EvaluateJob]] = {"align": AlignJob, "evaluate": EvaluateJob}

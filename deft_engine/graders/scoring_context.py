@@ -14,7 +14,7 @@ from deft_engine.world import ALONE, World
 if TYPE_CHECKING:  # run imports the stage table, and that the graders
     from deft_engine.events import EventWriter
     from deft_engine.run import StopRequest
-    from deft_engine.specs import Template
+    from deft_engine.spec_sections import Template
     from deft_engine.stages import Dtype
 
 Rewards = list[float | None]

@@ -24,7 +24,7 @@ from deft_engine.errors import DataError, ModelError
 from deft_engine.events import EventWriter
 from deft_engine.run import StageContext, StopRequest
 from deft_engine.scores import ScoreTable, write_scores
-from deft_engine.specs import Thresholds
+from deft_engine.spec_sections import Thresholds
 from deft_engine.stages import DistributionSpec, GradeSpec
 from deft_engine.tokenizer import tokenizer_sha256
 from deft_engine.types import Message, Response, Sample

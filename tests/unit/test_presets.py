@@ -3,7 +3,8 @@ from pydantic import ValidationError
 
 from deft_engine.losses import DPO, POLICY_LOSSES
 from deft_engine.presets import fill_from_preset, load_preset, preset_names
-from deft_engine.specs import AlignJob, GradShare, job_spec_adapter
+from deft_engine.spec_sections import GradShare
+from deft_engine.specs import AlignJob, job_spec_adapter
 
 BASE = {"kind": "align", "dataset": "d", "model": {"base": "tiny"}}
 

@@ -29,7 +29,7 @@ from deft_engine.graders import (
 )
 from deft_engine.run import StageContext, StopRequest
 from deft_engine.scores import read_scores
-from deft_engine.specs import Thresholds
+from deft_engine.spec_sections import Thresholds
 from deft_engine.stages import STAGES, DistributionSpec, ScoreSpec
 from deft_engine.types import Message, Response, Sample
 

@@ -19,7 +19,7 @@ from deft_engine.local import run_job
 from deft_engine.losses import POLICY_LOSSES, PRO
 from deft_engine.models import load_policy
 from deft_engine.run import EXIT_FAILED, EXIT_SUCCEEDED, StopRequest, execute
-from deft_engine.specs import TrainingSpec
+from deft_engine.spec_sections import TrainingSpec
 from deft_engine.stages import TrainSpec
 from deft_engine.tokenizer import load_tokenizer
 from deft_engine.types import Response, Sample

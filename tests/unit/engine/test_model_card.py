@@ -15,7 +15,7 @@ from deft_engine.losses import SFT
 from deft_engine.model_card import ModelCard, TrainedData, escaped
 from deft_engine.model_source import ModelSource
 from deft_engine.run import EXIT_SUCCEEDED
-from deft_engine.specs import LoraSpec, TrainingSpec
+from deft_engine.spec_sections import LoraSpec, TrainingSpec
 from deft_engine.stages import TrainSpec
 from tests.unit.engine.stage_folders import make_samples, make_stage, result_of, run_stage
 

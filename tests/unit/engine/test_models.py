@@ -30,7 +30,7 @@ from deft_engine.models import (
     resolve_dtype,
     save_model,
 )
-from deft_engine.specs import LoraSpec
+from deft_engine.spec_sections import LoraSpec
 from deft_engine.templates import resolve_template
 from deft_engine.tokenizer import load_tokenizer, tokenizer_sha256
 from tests.unit.engine.plain import plain_logps, plain_rewards

@@ -10,7 +10,7 @@ import torch
 
 from deft_engine.losses import SFT
 from deft_engine.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
-from deft_engine.specs import TrainingSpec
+from deft_engine.spec_sections import TrainingSpec
 from deft_engine.stages import TrainSpec
 from tests.unit.engine.stage_folders import (
     StopAfter,

@@ -18,7 +18,7 @@ from deft_engine.graders import DistributionGrader, ImplicitReward
 from deft_engine.models import load_policy, save_model
 from deft_engine.run import StageContext, StopRequest
 from deft_engine.scores import read_scores
-from deft_engine.specs import Thresholds
+from deft_engine.spec_sections import Thresholds
 from deft_engine.stages import DistributionSpec, ScoreSpec
 from deft_engine.tokenizer import load_tokenizer
 from tests.unit.engine.plain import plain_logps

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from deft_engine.events import read_events
 from deft_engine.losses import DPO
 from deft_engine.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
-from deft_engine.specs import Engine, GradShare
+from deft_engine.spec_sections import Engine, GradShare
 from deft_engine.stages import ReferenceSpec, TrainSpec
 from tests.unit.engine.stage_folders import (
     error_of,

@@ -25,7 +25,7 @@ from deft_engine.losses import DPO, SFT, Method
 from deft_engine.models import load_policy
 from deft_engine.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
 from deft_engine.scores import write_scores
-from deft_engine.specs import GradShare, LoraSpec, TrainingSpec
+from deft_engine.spec_sections import GradShare, LoraSpec, TrainingSpec
 from deft_engine.stages import DistributionRewardSpec, ReferenceSpec, TrainSpec
 from deft_engine.tokenizer import load_tokenizer, tokenizer_sha256
 from deft_engine.types import Level, Sample

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from deft_engine.losses import BradleyTerry
 from deft_engine.models import new_reward_model
 from deft_engine.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
-from deft_engine.specs import LoraSpec, TrainingSpec
+from deft_engine.spec_sections import LoraSpec, TrainingSpec
 from deft_engine.stages import TrainRewardSpec
 from deft_engine.types import Response
 from tests.unit.engine.stage_folders import (

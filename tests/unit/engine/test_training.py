@@ -25,7 +25,7 @@ from deft_engine.losses import SFT
 from deft_engine.losses.output import LossOutput
 from deft_engine.models import core_model, load_policy
 from deft_engine.run import StopRequest
-from deft_engine.specs import LoraSpec, TrainingSpec
+from deft_engine.spec_sections import LoraSpec, TrainingSpec
 from deft_engine.tokenizer import load_tokenizer
 from deft_engine.train_policy import PolicyObjective
 from deft_engine.training import Objective, Training

@@ -9,7 +9,7 @@ import pytest
 
 from deft_engine.checkpoints import Checkpoints, RunIdentity
 from deft_engine.errors import CheckpointMismatch, DiskFull
-from deft_engine.specs import TrainingSpec
+from deft_engine.spec_sections import TrainingSpec
 
 IDENTITY = RunIdentity.of(TrainingSpec())
 

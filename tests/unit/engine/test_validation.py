@@ -11,7 +11,7 @@ import torch
 from deft_engine.losses import SFT
 from deft_engine.models import load_policy, load_reward_model, new_reward_model, save_model
 from deft_engine.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
-from deft_engine.specs import LoraSpec, TrainingSpec
+from deft_engine.spec_sections import LoraSpec, TrainingSpec
 from deft_engine.stages import EpochsSpec, TrainSpec
 from deft_engine.tokenizer import load_tokenizer
 from tests.unit.engine.stage_folders import (

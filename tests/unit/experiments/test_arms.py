@@ -12,7 +12,8 @@ from deft_engine.experiments.arms import InvalidExperiment, jobs_of
 from deft_engine.experiments.presets import experiment_preset_names, load_experiment_preset
 from deft_engine.experiments.spec import ExperimentSpec
 from deft_engine.planning import plan_job
-from deft_engine.specs import AlignJob, EvaluateJob, GradShare
+from deft_engine.spec_sections import GradShare
+from deft_engine.specs import AlignJob, EvaluateJob
 from tests.orchestration_world import Names
 
 GRADER = {"name": "reward_model", "model": "tiny"}
