@@ -125,6 +125,7 @@ def test_hidden_results_show_bars_after_unblinding_and_looks_before(
         page.locator("#question-yes").click()
     expect(page.get_by_text("closed by unblinding")).to_be_visible()
     assert page.locator("svg.bar").count() == 4  # three aspects and a subset
+    expect(page.get_by_role("row", name="end")).to_contain_text("0.125")  # 4 of 4, two-sided
     assert browser.console == []
 
 
