@@ -23,6 +23,7 @@ from app.api import (
     metrics,
     operations,
     studies,
+    study_judges,
     study_results,
 )
 from app.db.session import get_engine
@@ -51,6 +52,7 @@ _ROUTERS = (
     experiment_results.router,
     studies.router,
     study_results.router,
+    study_judges.router,
     annotators.router,
     static_files.router,
     study_pages.router,

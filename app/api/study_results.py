@@ -21,6 +21,7 @@ from app.idempotency import Idempotent, created
 from app.studies.agreement import Agreement
 from app.studies.disagreement import Opinion, disagreements
 from app.studies.export import export_csv
+from app.studies.judges import JudgeFigures
 from app.studies.looks import Look, NoLook, looks, take_look
 from app.studies.preferences import Ties, preferences_jsonl
 from app.studies.raters import RaterFigures
@@ -103,6 +104,7 @@ class Results(Answer):
     exclusions: Exclusions
     hidden: bool
     after_exclusion: AfterExclusion | None
+    judges: list[JudgeFigures]
     looks: list[Look]
 
 

@@ -24,6 +24,7 @@ from app.db.models import (
 from app.studies.agreement import Agreement, agreement
 from app.studies.design import pairs_of
 from app.studies.exclusion import Rules
+from app.studies.judges import JudgeFigures, judge_figures
 from app.studies.ranking import strengths
 from app.studies.raters import RaterFigures, rater_figures, winner_of
 from app.studies.statistics import ASPECTS, Judgment, Outcome, by_aspect, by_subset
@@ -94,6 +95,7 @@ class StudyResults(Figures):
     raters: list[RaterFigures]
     exclusions: Exclusions
     after_exclusion: AfterExclusion | None
+    judges: list[JudgeFigures]
 
 
 def systems_of(session: Session, study_id: str) -> list[str]:
@@ -159,7 +161,7 @@ def results(session: Session, study: Study) -> StudyResults:
     raters = rater_figures(session, study.id, rules)
     if hidden(study):
         return StudyResults(
-            None, None, None, None, [], {}, NOT_YET, raters, exclusions(session, study.id), None
+            None, None, None, None, [], {}, NOT_YET, raters, exclusions(session, study.id), None, []
         )
     judgments = counted_judgments(session, study.id)
     sizes, systems = subset_sizes(session, study.id), systems_of(session, study.id)
@@ -177,6 +179,7 @@ def results(session: Session, study: Study) -> StudyResults:
         raters=raters,
         exclusions=exclusions(session, study.id),
         after_exclusion=after,
+        judges=judge_figures(session, study.id, judgments, systems=len(systems)),
     )
 
 

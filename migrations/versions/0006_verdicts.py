@@ -1,4 +1,4 @@
-"""rules for raters, when results are read, planned interim looks"""
+"""rules for raters, when results are read, planned interim looks, judges"""
 
 from __future__ import annotations
 
@@ -37,8 +37,28 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("study_id", "number", name=op.f("pk_study_looks")),
     )
 
+    op.create_table(
+        "study_verdicts",
+        sa.Column("study_id", sa.String(), nullable=False),
+        sa.Column("judge", sa.String(), nullable=False),
+        sa.Column("item_id", sa.String(), nullable=False),
+        sa.Column("a_first", sa.String(), nullable=False),
+        sa.Column("b_first", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["study_id"], ["studies.id"], name=op.f("fk_study_verdicts_study_id_studies"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["item_id"],
+            ["study_items.id"],
+            name=op.f("fk_study_verdicts_item_id_study_items"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("study_id", "judge", "item_id", name=op.f("pk_study_verdicts")),
+    )
+
 
 def downgrade() -> None:
+    op.drop_table("study_verdicts")
     op.drop_table("study_looks")
     for column in ("boundary", "interim_looks", "results", "exclusion"):
         op.drop_column("studies", column)

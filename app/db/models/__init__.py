@@ -34,6 +34,7 @@ from app.db.models.studies import (
     StudyLook,
     StudyPlace,
     StudySystem,
+    StudyVerdict,
     Vote,
 )
 
@@ -74,6 +75,7 @@ __all__ = [
     "StudyLook",
     "StudyPlace",
     "StudySystem",
+    "StudyVerdict",
     "Vote",
     "WebSession",
 ]

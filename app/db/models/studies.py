@@ -95,6 +95,18 @@ class StudyLook(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class StudyVerdict(Base):
+    """What a judge that is a model says of a pair, in both orders: ``a``, ``tie`` or ``b``."""
+
+    __tablename__ = "study_verdicts"
+
+    study_id: Mapped[str] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
+    judge: Mapped[str] = mapped_column(primary_key=True)
+    item_id: Mapped[str] = mapped_column(ForeignKey("study_items.id", ondelete="CASCADE"), primary_key=True)
+    a_first: Mapped[str]
+    b_first: Mapped[str]
+
+
 class StudyItem(Base):
     """A frozen pair: one prompt and the responses of two systems, or of gold the better and the worse."""
 
