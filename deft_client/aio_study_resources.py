@@ -10,11 +10,14 @@ from deft_client.models import (
     Annotator,
     Assignment,
     Disagreement,
+    JudgeState,
     Look,
     Page,
     RenewedLink,
     Study,
+    StudyPair,
     StudyPlan,
+    StudyVerdict,
     VoteAnswer,
 )
 from deft_client.study_fields import StudyFields
@@ -85,6 +88,16 @@ class Studies:
     ) -> Page[Disagreement]:
         """The pairs on which raters differ, with who says what."""
         return await self._client.run(calls.study_disagreements(study_id, subset, limit, after))
+
+    async def pairs(
+        self, study_id: str, *, limit: int | None = None, after: int | None = None
+    ) -> Page[StudyPair]:
+        """The pairs that raters judge, with their systems."""
+        return await self._client.run(calls.study_pairs(study_id, limit, after))
+
+    async def judge(self, study_id: str, judge: str, verdicts: Sequence[StudyVerdict]) -> JudgeState:
+        """Keep what a model says of the pairs; it is a rater of its own, and none of it is a vote."""
+        return await self._client.run(calls.judge_study(study_id, judge, verdicts))
 
     async def preferences(
         self, study_id: str, *, ties: Literal["leave_out", "keep"] = "leave_out"

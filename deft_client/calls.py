@@ -22,6 +22,7 @@ from deft_client.models import (
     Experiment,
     Generations,
     Job,
+    JudgeState,
     Key,
     LedgerEntry,
     Look,
@@ -30,7 +31,9 @@ from deft_client.models import (
     Sample,
     Series,
     Study,
+    StudyPair,
     StudyPlan,
+    StudyVerdict,
     VoteAnswer,
 )
 from deft_client.study_fields import StudyFields
@@ -332,6 +335,15 @@ def study_disagreements(
 ) -> Call[Page[Disagreement]]:
     params = _given(subset=subset, limit=limit, after=after)
     return Call("GET", f"/studies/{study_id}/disagreements", _page(Disagreement), params)
+
+
+def study_pairs(study_id: str, limit: int | None, after: int | None) -> Call[Page[StudyPair]]:
+    return Call("GET", f"/studies/{study_id}/pairs", _page(StudyPair), _given(limit=limit, after=after))
+
+
+def judge_study(study_id: str, judge: str, verdicts: Sequence[StudyVerdict]) -> Call[JudgeState]:
+    asked = {"judge": judge, "verdicts": [verdict.model_dump() for verdict in verdicts]}
+    return Call("POST", f"/studies/{study_id}/verdicts", _as(JudgeState), json=asked)
 
 
 def study_preferences(study_id: str, ties: str) -> Call[list[dict[str, Any]]]:

@@ -282,6 +282,7 @@ class Study(_Answer):
     gold: int = 0
     gold_share: float = 0.0
     tutorial: int = 0
+    criteria: str = ""
     exclusion: dict[str, float | None] = {}
     results: str = "open"
     interim_looks: int = 0
@@ -313,6 +314,34 @@ class Disagreement(_Answer):
     response_a: str
     response_b: str
     votes: list[Opinion]
+
+
+class StudyPair(_Answer):
+    """A pair that a study's raters judge; ``id`` is its number in the study."""
+
+    id: int
+    sample_id: str
+    subset: str
+    a: str
+    b: str
+    prompt: list[dict[str, Any]]
+    response_a: str
+    response_b: str
+
+
+class StudyVerdict(_Answer):
+    """Which answer a judge prefers (``a``, ``tie`` or ``b``) in each order."""
+
+    pair: int
+    a_first: str
+    b_first: str
+
+
+class JudgeState(_Answer):
+    """A judge of a study, and how many pairs it has judged."""
+
+    judge: str
+    pairs: int
 
 
 class Look(_Answer):

@@ -97,14 +97,7 @@ def judge_figures(
 def _figures(
     judge: str, verdicts: Sequence[StudyVerdict], people: Mapping[str, Winner], systems: int
 ) -> JudgeFigures:
-    said: dict[str, Winner] = {
-        one.item_id: "a"
-        if one.a_first == one.b_first == "a"
-        else "b"
-        if one.a_first == one.b_first == "b"
-        else "tie"
-        for one in verdicts
-    }
+    said = {one.item_id: _both_orders(one) for one in verdicts}
     winners = list(said.values())
     win, tie, lose = (rate(winners.count(winner), len(winners)) for winner in POINTS)
     both = [(said[item], people[item]) for item in said if item in people]
@@ -121,11 +114,16 @@ def _figures(
     )
 
 
+def _both_orders(verdict: StudyVerdict) -> Winner:
+    """What it says where both orders say it, else a tie."""
+    said = {verdict.a_first, verdict.b_first}
+    return "a" if said == {"a"} else "b" if said == {"b"} else "tie"
+
+
 def _most_say(votes: Iterable[Judgment]) -> dict[str, Winner]:
     """By item, what most votes say; a tie is half a vote of each."""
     points: dict[str, list[float]] = defaultdict(list)
     for vote in votes:
         points[vote.item].append(POINTS[vote.winner] - 0.5)
-    return {
-        item: "a" if sum(given) > 0 else "b" if sum(given) < 0 else "tie" for item, given in points.items()
-    }
+    sums = {item: sum(given) for item, given in points.items()}
+    return {item: "a" if total > 0 else "b" if total < 0 else "tie" for item, total in sums.items()}

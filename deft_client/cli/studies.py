@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -11,6 +13,7 @@ import typer
 from deft_client.cli.connection import client_of
 from deft_client.cli.output import Json, print_json, show, show_list
 from deft_client.cli.spec_files import read_list
+from deft_client.judging import Judge
 from deft_client.study_fields import StudyFields
 
 app = typer.Typer(no_args_is_help=True, help="Blind pairwise comparison by people.")
@@ -139,6 +142,33 @@ def disagreements(
     with client_of(context) as client:
         page = client.studies.disagreements(study_id, subset=subset, limit=limit, after=after)
     show_list(page.data, ("id", "sample_id", "subset", "votes"), as_json)
+
+
+@app.command()
+def judge(
+    context: typer.Context,
+    study_id: str,
+    endpoint: Annotated[str, typer.Option(help="An OpenAI-compatible server, as http://host/v1.")],
+    model: Annotated[str, typer.Option(help="The model's name there; the judge has this name.")],
+    key_env: Annotated[str | None, typer.Option(help="The environment variable with its key.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a model which answer of each pair is better, in both orders; its verdicts are no votes."""
+    asked = Judge(endpoint, model, os.environ.get(key_env) if key_env else None)
+    unclear, after, state = 0, 0, None
+    with client_of(context) as client, closing(asked):
+        criteria = client.studies.retrieve(study_id).criteria
+        while (page := client.studies.pairs(study_id, limit=20, after=after)).data:
+            said = list(asked.verdicts(page.data, criteria))
+            unclear += said.count(None)
+            if verdicts := [verdict for verdict in said if verdict is not None]:
+                state = client.studies.judge(study_id, model, verdicts)
+            after = page.data[-1].id
+    if unclear:
+        typer.echo(f"{unclear} pairs without a clear verdict are left out", err=True)
+    if state is None:
+        raise typer.Exit(1)
+    show(state, as_json)
 
 
 @app.command()

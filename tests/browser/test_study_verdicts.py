@@ -49,7 +49,11 @@ def test_axe_finds_nothing_on_a_study_with_all_its_parts(
 ) -> None:
     browser = browse(viewport={"width": width, "height": 800}, color_scheme=scheme)
     log_in(browser, service, address)
-    page = browser.open(f"{address}/studies/{disputed(service)['id']}/view")
+    study = disputed(service)
+    verdict = {"judge": "acme/judge", "verdicts": [{"pair": 1, "a_first": "a", "b_first": "a"}]}
+    service.http.post(f"/studies/{study['id']}/verdicts", json=verdict, headers=service.researcher)
+    page = browser.open(f"{address}/studies/{study['id']}/view")
+    expect(page.get_by_role("region", name="Judges as a table")).to_contain_text("acme/judge")
     page.locator("#differ summary").first.click()
     found = {"open study": violations(page)}
     hidden = service.study({"x": 4}, results="after_unblinding", interim_looks=1)

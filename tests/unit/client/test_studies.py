@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from app.main import create_app
 from deft_client import AsyncDeftClient, DeftClient
 from deft_client.cli import app
+from deft_client.models import StudyVerdict
 from tests.unit.client.scripted import Script, answer
 
 RATER = {"id": "ann_1", "name": "Ada", "subsets": ["s"], "key_id": "key_1", "revoked": True}
@@ -300,3 +301,30 @@ def test_disagreements_are_listed(script: Script) -> None:
     command = ["studies", "disagreements", "stu_1", "--subset", "x", "--after", "2"]
     assert "x-3" in CliRunner().invoke(app, ["--url", script.url, *command]).output
     assert {path for _, path, _, _ in script.requests} == {"/studies/stu_1/disagreements?subset=x&after=2"}
+
+
+def test_a_judge_s_requests(script: Script) -> None:
+    pair = {
+        "id": 3, "sample_id": "x-3", "subset": "x", "a": "job_a", "b": "job_b", "prompt": [],
+        "response_a": "one", "response_b": "other",
+    }  # fmt: skip
+    verdict = StudyVerdict(pair=3, a_first="a", b_first="tie")
+    listed = answer(200, {"object": "list", "data": [pair], "has_more": False})
+    script.answers = [listed, answer(200, {"judge": "m", "pairs": 1})] * 2
+
+    async def use() -> Any:
+        async with AsyncDeftClient(script.url) as client:
+            studies = client.studies
+            return await studies.pairs("stu_1", after=2), await studies.judge("stu_1", "m", [verdict])
+
+    with DeftClient(script.url) as client:
+        found = client.studies.pairs("stu_1", after=2), client.studies.judge("stu_1", "m", [verdict])
+    assert asyncio.run(use()) == found
+    assert found[0].data[0].response_b == "other"
+    assert found[1].pairs == 1
+    assert [path for _, path, _, _ in script.requests[:2]] == [
+        "/studies/stu_1/pairs?after=2",
+        "/studies/stu_1/verdicts",
+    ]
+    asked = {"judge": "m", "verdicts": [{"pair": 3, "a_first": "a", "b_first": "tie"}]}
+    assert [json.loads(body) for method, _, _, body in script.requests if method == "POST"] == [asked] * 2
