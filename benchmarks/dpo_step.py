@@ -161,9 +161,10 @@ def one_process(parsed: argparse.Namespace) -> dict[str, Any]:
     reference = load_policy(parsed.model, "float32")
     policy = moved(reference)
     forward = (ours if side.engine == "deft" else theirs)(policy, reference, samples, side)
-    with multiplied_by("shipped" if side.shipped else in_use() or "shipped"):
+    library = "shipped" if side.shipped else in_use() or "shipped"
+    with multiplied_by(library):
         times = timed(forward, policy, parsed.steps, parsed.state)
-    return {"seconds": times, "peak_mb": peak_megabytes(), "matrix_products": in_use()}
+    return {"seconds": times, "peak_mb": peak_megabytes(), "matrix_products": library}
 
 
 def timed(forward: Forward, policy: PreTrainedModel, steps: int, state: str | None) -> list[float]:

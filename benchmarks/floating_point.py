@@ -43,7 +43,7 @@ def peak_rate(dtype: torch.dtype = torch.float32) -> float:
 
 def fast_bfloat16() -> dict[str, Any]:
     """Whether bfloat16 products are faster than float32 ones here: some CPUs only emulate them."""
-    rates = {name: rate((512, 576, 576), getattr(torch, name)) for name in ("float32", "bfloat16")}
+    rates = {name: peak_rate(getattr(torch, name)) for name in ("float32", "bfloat16")}
     return {"fast": rates["bfloat16"] > 1.2 * rates["float32"]} | {
         f"{name}_gflop_s": round(each, 1) for name, each in rates.items()
     }
