@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,9 +100,6 @@ def ours(
 ) -> Forward:
     """The engine's own functions, as the stages ``reference`` and ``train`` call them."""
     batch = collate(samples)
-    longest = max(len(each.prompt) + max(map(len, each.responses)) for each in samples)
-    if s.checkpointing:
-        gradient_checkpointing(policy, longest).__enter__()
 
     def forward() -> tuple[Tensor, Tensor]:
         with torch.inference_mode(), autocast(s.dtype):
@@ -162,9 +160,19 @@ def one_process(parsed: argparse.Namespace) -> dict[str, Any]:
     policy = moved(reference)
     forward = (ours if side.engine == "deft" else theirs)(policy, reference, samples, side)
     library = "shipped" if side.shipped else in_use() or "shipped"
-    with multiplied_by(library):
+    with multiplied_by(library), checkpointed(policy, samples, side):
         times = timed(forward, policy, parsed.steps, parsed.state)
     return {"seconds": times, "peak_mb": peak_megabytes(), "matrix_products": library}
+
+
+def checkpointed(
+    policy: PreTrainedModel, samples: list[TokenisedSample], side: Side
+) -> AbstractContextManager[None]:
+    """Within it, our policy computes its layers again in the backward pass, where the side does so."""
+    if not side.checkpointing or side.engine != "deft":
+        return nullcontext()
+    longest = max(len(each.prompt) + max(map(len, each.responses)) for each in samples)
+    return gradient_checkpointing(policy, longest)
 
 
 def timed(forward: Forward, policy: PreTrainedModel, steps: int, state: str | None) -> list[float]:
