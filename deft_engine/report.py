@@ -31,6 +31,7 @@ CURVES = (
 REPORTED = ("grading.json", "qdiff_tokens.json", "generations.jsonl")
 """Artifacts that a report reads where the job has them."""
 
+_WHOLE_FROM = 10_000  # a mean count of tokens is read as a number, not as a power of ten
 _SHOWN_TOKENS = 20
 _SHOWN_SAMPLES = 8
 _SHOWN_CHARACTERS = 2_000  # of a prompt or an answer
@@ -200,7 +201,7 @@ def _figure(value: float | int | str | jinja2.Undefined | None) -> str:
     if value is None or isinstance(value, jinja2.Undefined):
         return "–"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.4g}" if abs(value) < _WHOLE_FROM else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) else value
 
 

@@ -51,16 +51,18 @@ const LINES = ["--accent", "--level-c", "--level-a", "--warn"];
 const DASHES = ["solid", "dash", "dot", "dashdot"]; // tell apart what shares a colour
 const TABLE_ROWS = 50;
 
-/** Curves over optimiser steps. `series`: [{name, points: [[step, value, time]]}]; NaN leaves a gap. */
+/** Curves over optimiser steps. `series`: [{name, points: [[step, value, time]], look?}]; NaN leaves a gap.
+    `look` numbers a curve's colour and dashes, where they are to be the same in charts that lack some curves. */
 export function drawCurves(place, series, options = {}) {
   const number_ = (value) => (typeof value === "number" ? value : null);
+  const looks = series.map((each, i) => each.look ?? i);
   place.draw((palette) => series.map((each, i) => ({
     x: each.points.map((point) => point[0]),
     y: each.points.map((point) => number_(point[1])),
     name: each.name,
     mode: each.points.length < 2 ? "markers" : "lines",
-    line: { color: palette(LINES[i % LINES.length]), width: 1.6, dash: DASHES[Math.floor(i / LINES.length) % DASHES.length] },
-  })), { showlegend: series.length > 1, xaxis: { title: { text: "step" } }, yaxis: options });
+    line: { color: palette(LINES[looks[i] % LINES.length]), width: 1.6, dash: DASHES[Math.floor(looks[i] / LINES.length) % DASHES.length] },
+  })), { showlegend: series.length > 1 || series.some((each) => each.look !== undefined), xaxis: { title: { text: "step" } }, yaxis: options });
   const steps = new Map();
   series.forEach((each, column) => each.points.slice(-TABLE_ROWS).forEach(([step, value]) => {
     if (!steps.has(step)) steps.set(step, Array(series.length).fill(null));

@@ -142,7 +142,7 @@ async function showCurves() {
   const wanted = encodeURIComponent(CURVES.join());
   const lists = await Promise.all(arms.map((arm) => api(`/jobs/${arm.jobs[0].id}/metrics?max_points=300&name=${wanted}`)));
   for (const name of CURVES) {
-    const series = lists.map((list, i) => ({ name: arms[i].name, points: list.data.find((each) => each.name === name).points }))
+    const series = lists.map((list, i) => ({ name: arms[i].name, look: i, points: list.data.find((each) => each.name === name).points }))
       .filter((each) => each.points.length);
     if (!series.length) continue;
     $("training").hidden = false;

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from deft_engine.report import describe, render_report
+from deft_engine.report import describe, render_report, report_template
 from deft_engine.report_charts import HEIGHT, WIDTH, curve, histogram
 
 HOSTILE = '<script>alert(1)</script><img src="//evil.example/x" onerror="alert(2)">'
@@ -135,6 +135,14 @@ def test_the_page_has_the_figures_of_every_stage(page: str) -> None:
 )
 def test_the_method_is_told_in_words(changed: dict[str, Any], results: dict[str, Any], sentence: str) -> None:
     assert any(sentence in said for said in describe({**SPEC, **changed}, results))
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [(92235.4, "92,235"), (1234.5, "1234"), (0.00012345, "0.0001234"), (1_642_000, "1,642,000"), (None, "–")],
+)
+def test_numbers_as_people_read_them(value: float | None, read: str) -> None:
+    assert report_template("report.html.j2").environment.filters["figure"](value) == read
 
 
 def test_a_stage_of_an_earlier_version_costs_only_its_figures() -> None:
