@@ -23,7 +23,8 @@ from measuring import machine, parser, seconds, write
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the tests' world has the raters
 
-from tests.study_load import books, invite, make_study, rate_at_once, researcher, serving
+from tests.served_process import served_process
+from tests.study_load import books, invite, make_study, rate_at_once, researcher
 
 _SUBSETS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection")
 _RATERS, _PER_SUBSET, _RATERS_PER_PAIR = 50, 1250, 2
@@ -70,11 +71,11 @@ def milliseconds(waits: Sequence[float]) -> dict[str, float]:
 def measured(pause: float) -> dict[str, Any]:
     """One run."""
     gold = [{"prompt": f"Which is {n}?", "better": str(n), "worse": str(n + 1)} for n in range(25)]
-    with database_and_broker(), serving() as url, researcher(url) as http:
+    with database_and_broker(), served_process() as service, researcher(service.url) as http:
         study = make_study(http, dict.fromkeys(_SUBSETS, _PER_SUBSET), gold=gold, **_DESIGN)
         keys = invite(http, study, _RATERS)
         before = cpu_seconds()
-        load = rate_at_once(url, study["id"], keys, pause)
+        load = rate_at_once(service.url, study["id"], keys, pause)
         spent = {name: after - before[name] for name, after in cpu_seconds().items()}
         found = books(http, study["id"])
         afterwards = {

@@ -6,13 +6,9 @@ import asyncio
 import csv
 import io
 import random
-import socket
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,28 +28,6 @@ class Load:
     votes: dict[str, str] = field(default_factory=dict)
     waits: dict[str, list[float]] = field(default_factory=lambda: {"next": [], "vote": []})
     seconds: float = 0.0
-
-
-@contextmanager
-def serving() -> Iterator[str]:
-    """The service in a process of its own, with this process's settings; its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", "--factory", "app.main:create_app", "--port", str(port)]
-    process = subprocess.Popen(
-        [*command, "--no-access-log"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        ends = time.monotonic() + PATIENCE
-        while not _answers(url):
-            assert time.monotonic() < ends, "the service does not answer"
-            time.sleep(0.05)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def make_study(http: httpx.Client, counts: dict[str, int], **fields: Any) -> dict[str, Any]:
@@ -145,10 +119,3 @@ def books(http: httpx.Client, study_id: str) -> Books:
         of_pair=Counter(row["sample_id"] for row in counted),
         worst_balance=max(map(abs, lead.values()), default=0),
     )
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz").status_code == 200
-    except httpx.TransportError:
-        return False

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,6 +16,7 @@ from app.db.models import Role
 from app.main import create_app
 from tests.browser.rating import author, question, wait_until_held
 from tests.browser.watched import Watched
+from tests.served_process import ServedProcess, served_process
 from tests.study_world import Service, api_key
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -31,46 +25,10 @@ COUNTS = {"harmless-base": 15, "helpful-base": 15, "helpful-online": 15, "helpfu
 SIDES = {"1": "left", "2": "tie", "3": "right"}
 
 
-class Process:
-    """The service as a process of its own, on a port that it keeps."""
-
-    def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.start()
-
-    def start(self) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "uvicorn",
-            "--factory",
-            "app.main:create_app",
-            "--port",
-            str(self.port),
-        ]
-        self._process = subprocess.Popen([*command, "--log-level", "warning"], env=os.environ)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=5)
-            except (urllib.error.URLError, ConnectionError):
-                time.sleep(0.05)
-            else:
-                return
-        raise AssertionError("the service did not start")
-
-    def kill(self) -> None:
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
-
-
 @pytest.fixture
-def process(service_settings: None) -> Iterator[Process]:
-    running = Process()
-    yield running
-    running.kill()
+def process(service_settings: None) -> Iterator[ServedProcess]:
+    with served_process() as running:
+        yield running
 
 
 @dataclass
@@ -93,8 +51,8 @@ class Seat:
         expect(self.page.locator("#count")).to_have_text(f"{done} of 60 rated", timeout=60_000)
 
 
-def test_two_raters_through_everything(process: Process, browse: Callable[..., Watched]) -> None:
-    address = f"http://127.0.0.1:{process.port}"
+def test_two_raters_through_everything(process: ServedProcess, browse: Callable[..., Watched]) -> None:
+    address = process.url
     with TestClient(create_app(), base_url=address) as http:
         keys = [{"Authorization": f"Bearer {api_key(role)}"} for role in (Role.RESEARCHER, Role.VIEWER)]
         service = Service(http, *keys)
@@ -132,7 +90,7 @@ def test_two_raters_through_everything(process: Process, browse: Callable[..., W
                 for seat in seats:
                     seat.arrived(40)
                     wait_until_held(seat.page)
-                process.kill()
+                process.end(signal.SIGKILL)
             if number == 43:
                 expect(ada.page.locator("#waiting")).to_contain_text("3 votes wait", timeout=30_000)
                 process.start()

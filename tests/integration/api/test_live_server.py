@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,31 +14,15 @@ import pytest
 from app.db.models import Role
 from app.settings import get_settings
 from tests.api_world import headers_for
+from tests.served_process import served_process
 from tests.worker_world import until
 
 
 @pytest.fixture
 def server(service_settings: None) -> Iterator[tuple[str, psutil.Process]]:
-    """The service in a process of its own: its address, and the process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", "--factory", "app.main:create_app", "--port", str(port)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        until(lambda: answers(url), patience=60)
-        yield url, psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz").status_code == 200
-    except httpx.TransportError:
-        return False
+    """The service's address, and its process."""
+    with served_process() as running:
+        yield running.url, psutil.Process(running.pid)
 
 
 def partials() -> list[Path]:

@@ -25,6 +25,7 @@ from deft_engine.sample_scores import read_sample_scores
 from deft_engine.stages import EvaluateSpec
 from deft_engine.tokenizer import load_tokenizer
 from deft_engine.types import Generation, Message
+from tests.unit.engine.moved import save_moved
 from tests.unit.engine.stage_folders import StopAtCheck
 from tests.unit.engine.test_reference import NEVER
 
@@ -40,14 +41,7 @@ SPEC = EvaluateSpec(evaluators=(Divergence(), Perplexity()), dtype="float32", te
 @pytest.fixture(scope="module")
 def moved(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The tiny model, moved a little."""
-    folder = tmp_path_factory.mktemp("moved")
-    model = load_policy(TINY, "float32")
-    generator = torch.Generator().manual_seed(4)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.02)
-    save_model(model, load_tokenizer(TINY), folder, "policy", "hh")
-    return str(folder)
+    return save_moved(tmp_path_factory.mktemp("moved"))
 
 
 def evaluate(folder: Path, stop: StopRequest = NEVER, **inputs: str) -> dict[str, Any]:

@@ -15,12 +15,13 @@ from deft_engine.data.tokenise import tokenise
 from deft_engine.errors import Interrupted, ModelError
 from deft_engine.events import EventWriter, read_events
 from deft_engine.graders import DistributionGrader, ImplicitReward
-from deft_engine.models import load_policy, save_model
+from deft_engine.models import load_policy
 from deft_engine.run import StageContext, StopRequest
 from deft_engine.scores import read_scores
 from deft_engine.spec_sections import Thresholds
 from deft_engine.stages import DistributionSpec, ScoreSpec
 from deft_engine.tokenizer import load_tokenizer
+from tests.unit.engine.moved import save_moved
 from tests.unit.engine.plain import plain_logps
 from tests.unit.engine.stage_folders import StopAtCheck
 from tests.unit.engine.test_reference import NEVER, SAMPLES, TINY
@@ -38,14 +39,7 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The tiny model, moved a little."""
-    folder = tmp_path_factory.mktemp("tuned")
-    model = load_policy(TINY, "float32")
-    generator = torch.Generator().manual_seed(4)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.02)
-    save_model(model, load_tokenizer(TINY), folder, "policy", "hh")
-    return str(folder)
+    return save_moved(tmp_path_factory.mktemp("tuned"))
 
 
 @pytest.fixture
