@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from deft_client import calls
-from deft_client.models import (
+from deft_client.models import Page
+from deft_client.study_fields import StudyFields
+from deft_client.study_models import (
     Annotator,
     Assignment,
     Disagreement,
     JudgeState,
     Look,
-    Page,
     RenewedLink,
     Study,
     StudyPair,
@@ -20,7 +21,6 @@ from deft_client.models import (
     StudyVerdict,
     VoteAnswer,
 )
-from deft_client.study_fields import StudyFields
 
 if TYPE_CHECKING:
     from deft_client.aio import AsyncDeftClient

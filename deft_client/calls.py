@@ -12,31 +12,33 @@ from urllib.parse import quote
 from pydantic import TypeAdapter
 
 from deft_client.models import (
-    Annotator,
     Artifact,
-    Assignment,
     Dataset,
-    Disagreement,
     Estimate,
     Event,
     Experiment,
     Generations,
     Job,
-    JudgeState,
     Key,
     LedgerEntry,
-    Look,
     Page,
-    RenewedLink,
     Sample,
     Series,
+)
+from deft_client.study_fields import StudyFields
+from deft_client.study_models import (
+    Annotator,
+    Assignment,
+    Disagreement,
+    JudgeState,
+    Look,
+    RenewedLink,
     Study,
     StudyPair,
     StudyPlan,
     StudyVerdict,
     VoteAnswer,
 )
-from deft_client.study_fields import StudyFields
 from deft_engine.base import Spec
 
 T = TypeVar("T")

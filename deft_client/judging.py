@@ -10,7 +10,7 @@ import httpx
 import stamina
 
 from deft_client.errors import ConnectionFailed
-from deft_client.models import StudyPair, StudyVerdict
+from deft_client.study_models import StudyPair, StudyVerdict
 
 _TASK = (
     "You compare two answers to the last message of a conversation. The question is: {criteria}\n"

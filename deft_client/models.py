@@ -8,21 +8,23 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 
-class _Answer(BaseModel):
+class Answer(BaseModel):
+    """Any answer of the service."""
+
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
 
 
-T = TypeVar("T", bound=_Answer)
+T = TypeVar("T", bound=Answer)
 
 
-class Page(_Answer, Generic[T]):
+class Page(Answer, Generic[T]):
     """A page of a list; ``after=page.data[-1].id`` gives the next."""
 
     data: list[T]
     has_more: bool = False
 
 
-class FieldError(_Answer):
+class FieldError(Answer):
     """One place in a request or file that is wrong."""
 
     pointer: str | None = None
@@ -35,7 +37,7 @@ class FieldError(_Answer):
         return f"{place}: {self.detail}" if place else self.detail
 
 
-class Dataset(_Answer):
+class Dataset(Answer):
     """An uploaded file and what was read from it."""
 
     id: str
@@ -52,7 +54,7 @@ class Dataset(_Answer):
     error: dict[str, Any] | None = None
 
 
-class Generations(_Answer):
+class Generations(Answer):
     """Answers made elsewhere to a dataset's prompts, and how many of them could be matched."""
 
     id: str
@@ -68,7 +70,7 @@ class Generations(_Answer):
     error: dict[str, Any] | None = None
 
 
-class LedgerEntry(_Answer):
+class LedgerEntry(Answer):
     """A row of the upload that was not used."""
 
     line: int
@@ -76,21 +78,21 @@ class LedgerEntry(_Answer):
     detail: str
 
 
-class SampleMessage(_Answer):
+class SampleMessage(Answer):
     """One turn of a prompt."""
 
     role: str
     content: str
 
 
-class SampleResponse(_Answer):
+class SampleResponse(Answer):
     """One response; ``reward`` is the file's score, if it had one."""
 
     text: str
     reward: float | None = None
 
 
-class Sample(_Answer):
+class Sample(Answer):
     """A prompt and its responses, best first."""
 
     id: str
@@ -100,7 +102,7 @@ class Sample(_Answer):
     line: int
 
 
-class JobStage(_Answer):
+class JobStage(Answer):
     """A stage of a job's plan; ``reused`` when another job had already run or started it."""
 
     name: str
@@ -112,7 +114,7 @@ class JobStage(_Answer):
     finished_at: datetime | None = None
 
 
-class Progress(_Answer):
+class Progress(Answer):
     """How far the current stage is; ``eta_s`` in seconds."""
 
     stage: str | None = None
@@ -121,7 +123,7 @@ class Progress(_Answer):
     eta_s: float | None = None
 
 
-class JobError(_Answer):
+class JobError(Answer):
     """Why a job failed, and what to do."""
 
     code: str
@@ -130,7 +132,7 @@ class JobError(_Answer):
     retryable: bool = False
 
 
-class Job(_Answer):
+class Job(Answer):
     """A job as the service sees it now."""
 
     id: str
@@ -158,7 +160,7 @@ class Job(_Answer):
         return self.status in ("succeeded", "failed", "cancelled")
 
 
-class StageEstimate(_Answer):
+class StageEstimate(Answer):
     """A stage's cost; None where it cannot be known yet."""
 
     stage: str
@@ -171,7 +173,7 @@ class StageEstimate(_Answer):
     seconds: float | None = None
 
 
-class Estimate(_Answer):
+class Estimate(Answer):
     """What a dry run says: the plan and its cost. Totals are without stages that are reused.
 
     ``memory_bytes`` is that of the stage that needs most; if ``complete`` is False, some stage's cost is not
@@ -191,7 +193,7 @@ class Estimate(_Answer):
     warnings: list[str]
 
 
-class ArmJob(_Answer):
+class ArmJob(Answer):
     """A job of an arm; ``seed`` is None for a model that is evaluated as it is."""
 
     id: str
@@ -200,7 +202,7 @@ class ArmJob(_Answer):
     stage: str | None = None
 
 
-class Arm(_Answer):
+class Arm(Answer):
     """A row of an experiment's table."""
 
     name: str
@@ -208,7 +210,7 @@ class Arm(_Answer):
     jobs: list[ArmJob] = []
 
 
-class Experiment(_Answer):
+class Experiment(Answer):
     """Arms x seeds as the service sees them now."""
 
     id: str
@@ -230,7 +232,7 @@ class Experiment(_Answer):
         return self.status in ("succeeded", "failed", "cancelled")
 
 
-class Event(_Answer):
+class Event(Answer):
     """Something that happened in a job; ``seq`` counts 1, 2, ... without gaps."""
 
     seq: int
@@ -239,7 +241,7 @@ class Event(_Answer):
     data: dict[str, Any] = {}
 
 
-class Series(_Answer):
+class Series(Answer):
     """A metric: ``points`` are (step, value, time); NaN and infinities are the strings of those names."""
 
     name: str
@@ -247,7 +249,7 @@ class Series(_Answer):
     n: int
 
 
-class Artifact(_Answer):
+class Artifact(Answer):
     """A file that a job made."""
 
     name: str
@@ -256,182 +258,10 @@ class Artifact(_Answer):
     media_type: str | None = None
 
 
-class Key(_Answer):
+class Key(Answer):
     """An API key; ``key`` is there once, in the answer that created it."""
 
     id: str
     name: str
     role: str
     key: str | None = None
-
-
-class Study(_Answer):
-    """A blind comparison of jobs; ``a`` and ``b`` where there are two, ``systems`` are all."""
-
-    id: str
-    name: str
-    status: str
-    systems: list[str] = []
-    a: str | None = None
-    b: str | None = None
-    subsets: dict[str, int] = {}
-    protocol: str = ""
-    raters_per_pair: int | None = None
-    pairs_per_prompt: int = 1
-    repeats: float = 0.0
-    gold: int = 0
-    gold_share: float = 0.0
-    tutorial: int = 0
-    criteria: str = ""
-    exclusion: dict[str, float | None] = {}
-    results: str = "open"
-    interim_looks: int = 0
-    boundary: str = ""
-    alphas: list[float] = []
-    manifest_sha256: str = ""
-    warnings: list[str] = []
-    unblinded_at: datetime | None = None
-
-
-class Opinion(_Answer):
-    """A vote on a pair; ``winner`` is ``a``, ``tie`` or ``b``."""
-
-    rater: str
-    winner: str
-    comment: str | None = None
-    harmful: bool = False
-
-
-class Disagreement(_Answer):
-    """A pair on which raters differ; ``id`` is its number in the study."""
-
-    id: int
-    sample_id: str
-    subset: str
-    a: str
-    b: str
-    prompt: list[dict[str, Any]]
-    response_a: str
-    response_b: str
-    votes: list[Opinion]
-
-
-class StudyPair(_Answer):
-    """A pair that a study's raters judge; ``id`` is its number in the study."""
-
-    id: int
-    sample_id: str
-    subset: str
-    a: str
-    b: str
-    prompt: list[dict[str, Any]]
-    response_a: str
-    response_b: str
-
-
-class StudyVerdict(_Answer):
-    """Which answer a judge prefers (``a``, ``tie`` or ``b``) in each order."""
-
-    pair: int
-    a_first: str
-    b_first: str
-
-
-class JudgeState(_Answer):
-    """A judge of a study, and how many pairs it has judged."""
-
-    judge: str
-    pairs: int
-
-
-class Look(_Answer):
-    """A planned interim look: the total of a against b; ``crossed`` when the study can end with it."""
-
-    number: int
-    of: int
-    wins: int
-    ties: int
-    losses: int
-    p_value: float | None = None
-    alpha: float
-    crossed: bool
-
-
-class Sight(_Answer):
-    """What so many pairs can see: power for the win rate asked about, and the smallest one seen with 80%."""
-
-    pairs: int
-    power: float
-    win_rate: float | None = None
-
-
-class Power(_Answer):
-    """The power of a study's design."""
-
-    win_rate: float
-    ties: float
-    alpha: float
-    power: float
-    pairs_needed: int
-    total: Sight
-    subsets: dict[str, Sight]
-
-
-class StudyPlan(_Answer):
-    """What a dry run says of a study: its pairs, the votes they need, and what they can see."""
-
-    systems: list[str]
-    subsets: dict[str, int]
-    votes: int | None = None
-    power: Power
-    assumptions: list[str] = []
-
-
-class Annotator(_Answer):
-    """A rater; ``key`` and ``link`` are there once, in the answer that created them."""
-
-    id: str
-    name: str
-    subsets: list[str]
-    key: str | None = None
-    link: str | None = None
-    revoked: bool = False
-    excluded: bool = False
-    done: int = 0
-    total: int | None = None
-
-
-class RenewedLink(_Answer):
-    """A rater's new personal link, shown this once."""
-
-    id: str
-    name: str
-    link: str
-
-
-class Assignment(_Answer):
-    """A pair to compare: all that a rater is told."""
-
-    id: str
-    prompt: list[SampleMessage]
-    left: str
-    right: str
-    criteria: str
-    done: int
-    total: int
-    tutorial: bool = False
-
-
-class TutorialFeedback(_Answer):
-    """Whether a vote in the tutorial is the one that was expected."""
-
-    agreed: bool
-    better: str
-
-
-class VoteAnswer(_Answer):
-    """The vote that stands; ``feedback`` is there in the tutorial."""
-
-    id: str
-    choice: str
-    feedback: TutorialFeedback | None = None

@@ -10,18 +10,7 @@ from deft_client import _protocol as protocol
 from deft_client import calls
 from deft_client.calls import JobRequest
 from deft_client.errors import JobFailed, NotFound
-from deft_client.models import (
-    Artifact,
-    Dataset,
-    Estimate,
-    Event,
-    Job,
-    Key,
-    LedgerEntry,
-    Page,
-    Sample,
-    Series,
-)
+from deft_client.models import Artifact, Dataset, Estimate, Event, Job, Key, LedgerEntry, Page, Sample, Series
 from deft_client.waiting import Watch, wait_until
 
 if TYPE_CHECKING:

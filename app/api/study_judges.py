@@ -6,35 +6,19 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import Field
-from sqlalchemy import select
 
 from app.api.dependencies import Limit, Researcher, Transaction, problems
 from app.api.schemas import Answer, Page
 from app.api.studies import StudyId
-from app.api.study_requests import Turn
-from app.api.study_results import readable_study
+from app.api.study_results import NumberedPairAnswer, readable_study
 from app.audit import note
-from app.db.models import ItemKind, StudyItem
 from app.errors import FieldError, invalid_request
 from app.studies.judges import NoSuchPair, Verdict, keep_verdicts
-from app.studies.results import systems_of
+from app.studies.pairs import numbered_pairs
 from app.studies.statistics import Winner
 from deft_engine.base import Name, Spec
 
 router = APIRouter(prefix="/studies", tags=["studies"])
-
-
-class PairAnswer(Answer):
-    """A pair of the study; ``id`` is its number."""
-
-    id: int
-    sample_id: str
-    subset: str
-    a: str
-    b: str
-    prompt: list[Turn]
-    response_a: str
-    response_b: str
 
 
 class NewVerdict(Spec):
@@ -68,30 +52,11 @@ def study_pairs(
     caller: Researcher,
     limit: Limit = 20,
     after: Annotated[int, Query(ge=0, le=2**31 - 1, description="The last pair's id.")] = 0,
-) -> Page[PairAnswer]:
+) -> Page[NumberedPairAnswer]:
     """The pairs that raters judge, in the study's order, with their systems."""
     study = readable_study(session, study_id)
-    items = session.scalars(
-        select(StudyItem)
-        .where(StudyItem.study_id == study.id, StudyItem.kind == ItemKind.PAIR, StudyItem.position >= after)
-        .order_by(StudyItem.position)
-        .limit(limit + 1)
-    ).all()
-    systems = systems_of(session, study.id)
-    data = [
-        PairAnswer(
-            id=item.position + 1,
-            sample_id=item.sample_id,
-            subset=item.subset,
-            a=systems[item.system_a],
-            b=systems[item.system_b],
-            prompt=[Turn(**turn) for turn in item.prompt],
-            response_a=item.response_a,
-            response_b=item.response_b,
-        )
-        for item in items[:limit]
-    ]
-    return Page(data=data, has_more=len(items) > limit)
+    pairs, has_more = numbered_pairs(session, study, after=after, limit=limit)
+    return Page(data=[NumberedPairAnswer.model_validate(pair) for _, pair in pairs], has_more=has_more)
 
 
 @router.post("/{study_id}/verdicts", operation_id="judge_study", responses=problems(409))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -40,8 +40,8 @@ from app.studies.statistics import Outcome
 router = APIRouter(prefix="/studies", tags=["studies"])
 
 
-class DisagreementAnswer(Answer):
-    """A pair on which raters differ; ``winner`` is told from the side of ``a``."""
+class NumberedPairAnswer(Answer):
+    """A pair of the study; ``id`` is its number."""
 
     id: int
     sample_id: str
@@ -51,6 +51,11 @@ class DisagreementAnswer(Answer):
     prompt: list[Turn]
     response_a: str
     response_b: str
+
+
+class DisagreementAnswer(NumberedPairAnswer):
+    """A pair on which raters differ; ``winner`` is told from the side of ``a``."""
+
     votes: list[Opinion]
 
 
@@ -174,7 +179,8 @@ def study_disagreements(
     """The pairs on which raters differ, in the study's order, with who says what."""
     study = readable_study(session, study_id)
     found, has_more = disagreements(session, study, subset=subset, after=after, limit=limit)
-    return Page(data=[DisagreementAnswer.model_validate(pair) for pair in found], has_more=has_more)
+    data = [DisagreementAnswer(**asdict(pair), votes=votes) for pair, votes in found]
+    return Page(data=data, has_more=has_more)
 
 
 @router.post(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.db.models import Annotator, Assignment, Purpose, Study, StudyItem, Vote
+from app.studies.pairs import NumberedPair, numbered_pairs
 from app.studies.raters import winner_of
-from app.studies.results import systems_of
 from app.studies.statistics import Winner
 
 
@@ -25,49 +24,17 @@ class Opinion:
     harmful: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Disagreement:
-    """A pair whose raters do not all say the same; ``id`` is its number in the study."""
-
-    id: int
-    sample_id: str
-    subset: str
-    a: str
-    b: str
-    prompt: list[Any]
-    response_a: str
-    response_b: str
-    votes: list[Opinion]
-
-
 def disagreements(
     session: Session, study: Study, *, subset: str | None, after: int, limit: int
-) -> tuple[list[Disagreement], bool]:
-    """The next pairs behind number ``after``, and whether there are more; raters who were removed are out."""
+) -> tuple[list[tuple[NumberedPair, list[Opinion]]], bool]:
+    """The next pairs behind number ``after`` whose raters differ, with what each says; and if there are more.
+
+    Raters who were removed are out.
+    """
     opinions = _opinions(session, study.id, subset)
     differing = [item for item, votes in opinions.items() if len({vote.winner for vote in votes}) > 1]
-    items = session.scalars(
-        select(StudyItem)
-        .where(StudyItem.id.in_(differing), StudyItem.position >= after)
-        .order_by(StudyItem.position)
-        .limit(limit + 1)
-    ).all()
-    systems = systems_of(session, study.id)
-    found = [
-        Disagreement(
-            id=item.position + 1,
-            sample_id=item.sample_id,
-            subset=item.subset,
-            a=systems[item.system_a],
-            b=systems[item.system_b],
-            prompt=item.prompt,
-            response_a=item.response_a,
-            response_b=item.response_b,
-            votes=opinions[item.id],
-        )
-        for item in items[:limit]
-    ]
-    return found, len(items) > limit
+    pairs, has_more = numbered_pairs(session, study, after=after, limit=limit, among=differing)
+    return [(pair, opinions[item]) for item, pair in pairs], has_more
 
 
 def _opinions(session: Session, study_id: str, subset: str | None) -> dict[str, list[Opinion]]:

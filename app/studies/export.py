@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 
-from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from app.db.models import Annotator, Assignment, ItemKind, Purpose, Skip, StudyItem
+from app.db.models import Annotator, Assignment, ItemKind, Purpose, Skip, StudyItem, Vote
 from app.spreadsheets import csv_text
 from app.studies.raters import winner_of
-from app.studies.results import standing_votes, systems_of
+from app.studies.results import standing, systems_of
 
 _HEADER = (
     "sample_id", "subset", "purpose", "counted", "system_a", "system_b", "rater_id", "rater", "choice",
@@ -35,7 +34,7 @@ def export_csv(session: Session, study_id: str) -> str:
             vote.comment or "", _yes(vote.harmful), vote.seconds, "",
             assignment.created_at.isoformat(), vote.created_at.isoformat(), *_texts(item),
         )
-        for vote, assignment, item, annotator in session.execute(standing_votes(study_id))
+        for vote, assignment, item, annotator in session.execute(standing(Vote, study_id))
     )  # fmt: skip
     skips = (
         (
@@ -43,7 +42,7 @@ def export_csv(session: Session, study_id: str) -> str:
             annotator.id, annotator.name, "skip", "", _side_of_a(assignment), "", "", _yes(skip.harmful),
             None, skip.reason, assignment.created_at.isoformat(), skip.created_at.isoformat(), *_texts(item),
         )
-        for skip, assignment, item, annotator in session.execute(_standing_skips(study_id))
+        for skip, assignment, item, annotator in session.execute(standing(Skip, study_id))
     )  # fmt: skip
     return csv_text(_HEADER, chain(votes, skips))
 
@@ -69,14 +68,3 @@ def _side_of_a(assignment: Assignment) -> str:
 
 def _yes(value: bool) -> str:
     return "yes" if value else "no"
-
-
-def _standing_skips(study_id: str) -> Select[Skip, Assignment, StudyItem, Annotator]:
-    return (
-        select(Skip, Assignment, StudyItem, Annotator)
-        .join(Assignment, Assignment.id == Skip.assignment_id)
-        .join(StudyItem, StudyItem.id == Assignment.item_id)
-        .join(Annotator, Annotator.id == Assignment.annotator_id)
-        .where(StudyItem.study_id == study_id, Skip.undone_at.is_(None))
-        .order_by(StudyItem.position, Annotator.created_at, Annotator.id)
-    )

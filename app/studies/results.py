@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Row, Select, func, select
 from sqlalchemy.orm import Session, defer
@@ -28,6 +28,9 @@ from app.studies.judges import JudgeFigures, judge_figures
 from app.studies.ranking import strengths
 from app.studies.raters import RaterFigures, rater_figures, winner_of
 from app.studies.statistics import ASPECTS, Judgment, Outcome, by_aspect, by_subset
+
+AnswerT = TypeVar("AnswerT", Vote, Skip)
+"""What a rater answers to a pair."""
 
 _COUNTED = (Assignment.purpose == Purpose.PAIR, Annotator.excluded_at.is_(None))
 NOT_YET = Agreement(0, None, None, None, "the study's results are read after unblinding")
@@ -191,7 +194,7 @@ def hidden(study: Study) -> bool:
 def counted_judgments(session: Session, study_id: str) -> list[Judgment]:
     """The standing votes on pairs of the raters who were not removed."""
     longer = func.char_length(StudyItem.response_a) - func.char_length(StudyItem.response_b)
-    without_texts = standing_votes(study_id).options(*(defer(column) for column in _TEXTS))
+    without_texts = standing(Vote, study_id).options(*(defer(column) for column in _TEXTS))
     return [_judgment(row) for row in session.execute(without_texts.add_columns(longer).where(*_COUNTED))]
 
 
@@ -255,14 +258,14 @@ def _strengths(judgments: Sequence[Judgment], systems: Sequence[str]) -> dict[st
     }
 
 
-def standing_votes(study_id: str) -> Select[Vote, Assignment, StudyItem, Annotator]:
-    """The votes of a study that were not undone, with what they are on and whose they are."""
+def standing(answer: type[AnswerT], study_id: str) -> Select[AnswerT, Assignment, StudyItem, Annotator]:
+    """The votes or skips of a study that were not undone, with what they are on and whose they are."""
     return (
-        select(Vote, Assignment, StudyItem, Annotator)
-        .join(Assignment, Assignment.id == Vote.assignment_id)
+        select(answer, Assignment, StudyItem, Annotator)
+        .join(Assignment, Assignment.id == answer.assignment_id)
         .join(StudyItem, StudyItem.id == Assignment.item_id)
         .join(Annotator, Annotator.id == Assignment.annotator_id)
-        .where(StudyItem.study_id == study_id, Vote.undone_at.is_(None))
+        .where(StudyItem.study_id == study_id, answer.undone_at.is_(None))
         .order_by(StudyItem.position, Annotator.created_at, Annotator.id)
     )
 

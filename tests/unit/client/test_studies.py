@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from app.main import create_app
 from deft_client import AsyncDeftClient, DeftClient
 from deft_client.cli import app
-from deft_client.models import StudyVerdict
+from deft_client.study_models import StudyVerdict
 from tests.unit.client.scripted import Script, answer
 
 RATER = {"id": "ann_1", "name": "Ada", "subsets": ["s"], "key_id": "key_1", "revoked": True}
