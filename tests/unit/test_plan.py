@@ -3,61 +3,16 @@ from typing import Any
 
 import pytest
 
-from deft_engine.endpoints.spec import EndpointSpec
 from deft_engine.errors import SpecError
-from deft_engine.plan import DatasetRef, External, Made, Plan, plan_dataset, plan_stage
+from deft_engine.plan import DatasetRef, External, Made, plan_dataset, plan_stage
 from deft_engine.planning import plan_job
 from deft_engine.specs import job_spec_adapter
 from deft_engine.stages import STAGES, GradeSpec, ImportSpec, Queue
-
-ALIGN: dict[str, Any] = {
-    "kind": "align",
-    "dataset": "train",
-    "eval_dataset": "test",
-    "model": {"base": "base"},
-    "method": {"name": "dpo"},
-    "deft": {"grader": {"name": "reward_model", "model": "judge"}},
-    "evaluation": {"reward_model": "other-judge"},
-}
-
-
-class Names:
-    """A resolver whose names stand for contents."""
-
-    def __init__(self, **contents: str) -> None:
-        self.contents = contents
-        self.pointers: list[str] = []
-
-    def _external(self, name: str, pointer: str) -> External:
-        self.pointers.append(pointer)
-        return External(f"path:/{name}", self.contents.get(name, f"digest of {name}"))
-
-    def dataset(self, name: str, pointer: str) -> DatasetRef:
-        return DatasetRef(self._external(name, pointer), ImportSpec())
-
-    def model(self, name: str, revision: str | None, pointer: str) -> External:
-        return self._external(name, pointer)
-
-    def generations(self, name: str, samples: Made, pointer: str) -> External:
-        return self._external(name, pointer)
-
-    def endpoint(self, spec: EndpointSpec, pointer: str) -> External:
-        return External(spec.uri, spec.identity)
-
-
-def _plan(names: Names | None = None, **changes: Any) -> Plan:
-    return plan_job(job_spec_adapter.validate_python(ALIGN | changes), names or Names())
-
-
-def _by_stage(plan: Plan) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for stage in plan.stages:
-        found.setdefault(stage.stage, []).append(stage.fingerprint)
-    return found
+from tests.unit.plans import ALIGN, Names, by_stage, plan_of
 
 
 def test_an_align_job_has_its_stages_in_an_order_that_can_run() -> None:
-    plan = _plan()
+    plan = plan_of()
     assert [stage.stage for stage in plan.stages] == [
         "import", "score", "grade", "distribution", "reference", "train", "import", "generate", "evaluate",
     ]  # fmt: skip
@@ -72,11 +27,11 @@ def test_an_align_job_has_its_stages_in_an_order_that_can_run() -> None:
 
 
 def test_the_same_spec_has_the_same_fingerprints() -> None:
-    assert _by_stage(_plan()) == _by_stage(_plan(name="another name for people"))
+    assert by_stage(plan_of()) == by_stage(plan_of(name="another name for people"))
 
 
 def test_another_method_runs_no_second_score() -> None:
-    dpo, sft = _by_stage(_plan()), _by_stage(_plan(method={"name": "sft"}))
+    dpo, sft = by_stage(plan_of()), by_stage(plan_of(method={"name": "sft"}))
     for stage in ("import", "score", "grade", "distribution"):
         assert dpo[stage] == sft[stage]
     assert dpo["train"] != sft["train"]
@@ -85,7 +40,7 @@ def test_another_method_runs_no_second_score() -> None:
 
 def test_another_a_grades_again_without_scoring() -> None:
     judge = ALIGN["deft"]["grader"]
-    first, second = (_by_stage(_plan(deft={"a": a, "grader": judge})) for a in (5, 6))
+    first, second = (by_stage(plan_of(deft={"a": a, "grader": judge})) for a in (5, 6))
     assert first["score"] == second["score"]
     for stage in ("grade", "distribution", "reference", "train", "generate", "evaluate"):
         assert first[stage] != second[stage]
@@ -93,28 +48,28 @@ def test_another_a_grades_again_without_scoring() -> None:
 
 def test_other_thresholds_count_again_without_grading() -> None:
     deft = ALIGN["deft"] | {"thresholds": {"a_positive": 0.7}}
-    first, second = _by_stage(_plan()), _by_stage(_plan(deft=deft))
+    first, second = by_stage(plan_of()), by_stage(plan_of(deft=deft))
     assert first["grade"] == second["grade"]
     assert first["distribution"] != second["distribution"]
 
 
 def test_other_generation_settings_train_nothing_again() -> None:
-    first = _by_stage(_plan())
-    second = _by_stage(_plan(evaluation={"reward_model": "other-judge", "max_new_tokens": 9}))
+    first = by_stage(plan_of())
+    second = by_stage(plan_of(evaluation={"reward_model": "other-judge", "max_new_tokens": 9}))
     assert first["train"] == second["train"]
     assert first["generate"] != second["generate"]
 
 
 def test_names_do_not_matter_but_contents_do() -> None:
-    renamed = _plan(
+    renamed = plan_of(
         Names(**{"base2": "digest of base", "judge2": "digest of judge"}),
         model={"base": "base2"},
         deft={"grader": {"name": "reward_model", "model": "judge2"}},
     )
-    assert _by_stage(renamed) == _by_stage(_plan())
-    changed = _by_stage(_plan(Names(judge="new weights")))
-    assert changed["score"] != _by_stage(_plan())["score"]
-    assert changed["import"] == _by_stage(_plan())["import"]
+    assert by_stage(renamed) == by_stage(plan_of())
+    changed = by_stage(plan_of(Names(judge="new weights")))
+    assert changed["score"] != by_stage(plan_of())["score"]
+    assert changed["import"] == by_stage(plan_of())["import"]
 
 
 def test_every_field_of_a_grade_spec_changes_its_fingerprint() -> None:
@@ -129,9 +84,9 @@ def test_every_field_of_a_grade_spec_changes_its_fingerprint() -> None:
 
 
 def test_a_new_version_of_a_stage_is_a_new_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = _by_stage(_plan())
+    before = by_stage(plan_of())
     monkeypatch.setitem(STAGES, "score", replace(STAGES["score"], version=STAGES["score"].version + 1))
-    after = _by_stage(_plan())
+    after = by_stage(plan_of())
     assert before["score"] != after["score"]
     assert before["import"] == after["import"]
 
@@ -145,100 +100,57 @@ def test_a_new_version_of_a_stage_is_a_new_fingerprint(monkeypatch: pytest.Monke
     ],
 )
 def test_only_needed_responses_are_scored(deft: dict[str, Any], responses: str) -> None:
-    plan = _plan(deft=ALIGN["deft"] | deft)
+    plan = plan_of(deft=ALIGN["deft"] | deft)
     (score,) = [stage for stage in plan.stages if stage.stage == "score"]
     assert score.spec["responses"] == responses
-    everything = _plan(deft={"grader": {"name": "reward_model", "model": "judge", "scope": "all"}} | deft)
+    everything = plan_of(deft={"grader": {"name": "reward_model", "model": "judge", "scope": "all"}} | deft)
     (score,) = [stage for stage in everything.stages if stage.stage == "score"]
     assert score.spec["responses"] == "all"
 
 
 def test_the_plain_method_grades_nothing() -> None:
-    plan = _plan(deft=None)
-    assert set(_by_stage(plan)) == {"import", "reference", "train", "generate", "evaluate"}
+    plan = plan_of(deft=None)
+    assert set(by_stage(plan)) == {"import", "reference", "train", "generate", "evaluate"}
     (train,) = [stage for stage in plan.stages if stage.stage == "train"]
     assert train.inputs.keys() == {"samples", "model", "reference"}
     assert train.spec["levels"] == []
 
 
 def test_an_omega_of_zero_needs_no_distribution_reward() -> None:
-    plan = _plan(deft=ALIGN["deft"] | {"omega": 0})
+    plan = plan_of(deft=ALIGN["deft"] | {"omega": 0})
     (train,) = [stage for stage in plan.stages if stage.stage == "train"]
     assert train.spec["distribution_reward"] is None
     assert "qdiff" not in train.inputs
 
 
 def test_one_dataset_for_training_and_evaluation_is_imported_once_and_warned_of() -> None:
-    plan = _plan(eval_dataset=None)
-    assert len(_by_stage(plan)["import"]) == 1
+    plan = plan_of(eval_dataset=None)
+    assert len(by_stage(plan)["import"]) == 1
     assert any("training data" in warning for warning in plan.warnings)
     assert list(plan.stages[-1].spec["warnings"]) == plan.warnings
 
 
 def test_the_same_reward_model_in_both_places_is_warned_of() -> None:
     for name in ("judge", "twin"):
-        plan = _plan(Names(twin="digest of judge"), evaluation={"reward_model": name})
+        plan = plan_of(Names(twin="digest of judge"), evaluation={"reward_model": name})
         assert any("r_eval is r_train" in warning for warning in plan.warnings)
-    assert not _plan().warnings
-    assert not _plan(deft=None).warnings
-
-
-def test_an_epoch_is_chosen_by_the_grader_on_the_eval_dataset_unless_others_are_named() -> None:
-    def validated(**validation: Any) -> tuple[dict[str, Any], list[str]]:
-        plan = _plan(validation=validation)
-        (train,) = (stage for stage in plan.stages if stage.stage == "train")
-        return train.inputs, plan.warnings
-
-    inputs, warnings = validated()
-    assert inputs["validation_reward_model"] == Names().model("judge", None, "")
-    generate = next(stage for stage in _plan(validation={}).stages if stage.stage == "generate")
-    assert inputs["validation_samples"] == generate.inputs["samples"]
-    assert any("epoch" in warning for warning in warnings)
-    inputs, warnings = validated(dataset="held out", reward_model="third-judge")
-    assert inputs["validation_reward_model"] == Names().model("third-judge", None, "")
-    assert inputs["validation_samples"] not in (generate.inputs["samples"], inputs["samples"])
-    assert not any("epoch" in warning for warning in warnings)
-
-
-@pytest.mark.parametrize(
-    ("changes", "pointer"),
-    [
-        ({"eval_dataset": None, "evaluation": None}, "/validation/dataset"),
-        ({"deft": None}, "/validation/reward_model"),
-        ({"deft": {"grader": {"name": "random"}}}, "/validation/reward_model"),
-    ],
-)
-def test_an_epoch_cannot_be_chosen_by_nothing(changes: dict[str, Any], pointer: str) -> None:
-    with pytest.raises(SpecError) as refused:
-        _plan(validation={}, **changes)
-    assert refused.value.pointer == pointer
-
-
-@pytest.mark.parametrize("resources", [{"launcher": "fsdp"}, {"deepspeed": {"zero_stage": 3}}])
-def test_a_divided_model_is_not_validated(resources: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="validation needs the whole model"):
-        _plan(validation={}, resources={"processes": 2, **resources})
-
-
-def test_an_evaluation_of_nothing_is_refused() -> None:
-    with pytest.raises(SpecError) as caught:
-        _plan(evaluation={"bleu": False})
-    assert caught.value.pointer == "/evaluation"
+    assert not plan_of().warnings
+    assert not plan_of(deft=None).warnings
 
 
 def test_names_are_resolved_with_their_place_in_the_spec() -> None:
     names = Names()
-    _plan(names)
+    plan_of(names)
     assert set(names.pointers) == {
         "/dataset", "/eval_dataset", "/model/base", "/deft/grader/model", "/evaluation/reward_model",
     }  # fmt: skip
 
 
 def test_work_without_a_model_never_waits_for_a_device() -> None:
-    queues = {stage.stage: stage.queue for stage in _plan(deft={"grader": {"name": "random"}}).stages}
+    queues = {stage.stage: stage.queue for stage in plan_of(deft={"grader": {"name": "random"}}).stages}
     assert queues["score"] == queues["grade"] == queues["distribution"] == Queue.CPU
     assert queues["train"] == queues["generate"] == Queue.GPU
-    (score,) = [stage for stage in _plan().stages if stage.stage == "score"]
+    (score,) = [stage for stage in plan_of().stages if stage.stage == "score"]
     assert score.queue == Queue.GPU
 
 
@@ -268,27 +180,27 @@ def test_reward_model_and_evaluate_jobs_have_their_stages() -> None:
 
 def test_a_method_that_needs_rewards_has_all_and_is_ranked_by_them() -> None:
     method = {"name": "pro", "variant": "reference"}
-    graded, plain = _plan(method=method), _plan(method=method, deft=None)
+    graded, plain = plan_of(method=method), plan_of(method=method, deft=None)
     specs = {stage.stage: stage.spec for stage in graded.stages}
     assert specs["score"]["responses"] == "all"
     assert (specs["grade"]["rank_by"], specs["train"]["rank_by"]) == ("auto", "reward")
     assert next(s for s in plain.stages if s.stage == "train").spec["rank_by"] == "reward"
-    without = {stage.stage: stage.spec for stage in _plan(method={"name": "pro"}).stages}
+    without = {stage.stage: stage.spec for stage in plan_of(method={"name": "pro"}).stages}
     assert (without["score"]["responses"], without["train"]["rank_by"]) == ("first", "auto")
 
 
 def test_ranking_by_annotation_is_refused_where_the_method_ranks_by_reward() -> None:
     deft = ALIGN["deft"] | {"rank_by": "annotation"}
     with pytest.raises(SpecError, match="ranks by reward") as caught:
-        _plan(method={"name": "pro", "variant": "reference"}, deft=deft)
+        plan_of(method={"name": "pro", "variant": "reference"}, deft=deft)
     assert caught.value.pointer == "/deft/rank_by"
     assert "auto or reward" in caught.value.hint
-    _plan(method={"name": "pro"}, deft=deft)
+    plan_of(method={"name": "pro"}, deft=deft)
     deft = ALIGN["deft"] | {"grader": {"name": "length"}}
     with pytest.raises(SpecError, match="those of the grader length do not") as caught:
-        _plan(method={"name": "pro", "variant": "reference"}, deft=deft)
+        plan_of(method={"name": "pro", "variant": "reference"}, deft=deft)
     assert caught.value.pointer == "/deft/grader"
-    _plan(method={"name": "pro"}, deft=deft)
+    plan_of(method={"name": "pro"}, deft=deft)
 
 
 GRADERS: list[tuple[dict[str, Any], str, str, set[str]]] = [
@@ -313,7 +225,7 @@ def test_each_grader_is_planned_with_its_models(
     grader: dict[str, Any], responses: str, score: str, fields: set[str]
 ) -> None:
     names = Names()
-    plan = _plan(names, deft={"grader": grader})
+    plan = plan_of(names, deft={"grader": grader})
     stages = {stage.stage: stage for stage in plan.stages}
     assert stages["score"].spec["responses"] == responses
     assert stages["grade"].spec["score"] == score
@@ -331,11 +243,11 @@ def test_each_grader_is_planned_with_its_models(
 
 def test_graders_that_do_not_rank_share_one_q_diff() -> None:
     counted = {
-        _by_stage(_plan(deft={"a": 7, "grader": grader}))["distribution"][0]
+        by_stage(plan_of(deft={"a": 7, "grader": grader}))["distribution"][0]
         for grader in ({"name": "random"}, {"name": "length"}, {"name": "distribution"})
     }
     assert len(counted) == 1
-    plan = _plan(deft={"grader": {"name": "distribution"}})
+    plan = plan_of(deft={"grader": {"name": "distribution"}})
     (score,) = [stage for stage in plan.stages if stage.stage == "score"]
     assert score.inputs["qdiff"] == Made(counted.pop(), "qdiff.safetensors")
     assert score.inputs["model"].identity == "digest of base"
@@ -344,17 +256,17 @@ def test_graders_that_do_not_rank_share_one_q_diff() -> None:
 
 def test_a_margin_scores_nothing_again_that_its_reward_model_scored() -> None:
     everything = {"name": "reward_model", "model": "judge", "scope": "all"}
-    first = _by_stage(_plan(deft={"grader": everything}))
-    second = _by_stage(_plan(deft={"grader": {"name": "margin", "model": "judge"}}))
+    first = by_stage(plan_of(deft={"grader": everything}))
+    second = by_stage(plan_of(deft={"grader": {"name": "margin", "model": "judge"}}))
     assert first["score"] == second["score"]
     assert first["grade"] != second["grade"]
-    same_judge = _plan(deft={"grader": {"name": "margin", "model": "other-judge"}})
+    same_judge = plan_of(deft={"grader": {"name": "margin", "model": "other-judge"}})
     assert any("r_eval is r_train" in warning for warning in same_judge.warnings)
 
 
 def test_the_other_direction_scores_nothing_again() -> None:
     low, high = (
-        _by_stage(_plan(deft={"grader": {"name": "implicit", "policy": "t", "direction": d}}))
+        by_stage(plan_of(deft={"grader": {"name": "implicit", "policy": "t", "direction": d}}))
         for d in ("low", "high")
     )
     assert low["score"] == high["score"]
@@ -363,12 +275,12 @@ def test_the_other_direction_scores_nothing_again() -> None:
 
 def test_rewards_that_do_not_rank_cannot_be_asked_to() -> None:
     with pytest.raises(ValueError, match="grader length does not tell which of two responses is better"):
-        _plan(deft={"rank_by": "reward", "grader": {"name": "length"}})
+        plan_of(deft={"rank_by": "reward", "grader": {"name": "length"}})
 
 
 def test_processes_change_the_fingerprint_of_training_alone() -> None:
-    alone, both = (_plan(resources={"processes": processes}) for processes in (1, 2))
-    fingerprints, of_both = _by_stage(alone), _by_stage(both)
+    alone, both = (plan_of(resources={"processes": processes}) for processes in (1, 2))
+    fingerprints, of_both = by_stage(alone), by_stage(both)
     for name in ("score", "grade", "distribution", "reference"):
         assert of_both[name] == fingerprints[name]
     assert of_both["train"] != fingerprints["train"]
@@ -379,7 +291,7 @@ def test_processes_change_the_fingerprint_of_training_alone() -> None:
 
 def test_ways_of_saying_the_same_resources_are_one_recipe() -> None:
     fingerprints = [
-        _by_stage(_plan(resources={"processes": 2, **said}))["train"]
+        by_stage(plan_of(resources={"processes": 2, **said}))["train"]
         for said in (
             {"deepspeed": {}},
             {"launcher": "deepspeed"},
@@ -398,83 +310,4 @@ def test_ways_of_saying_the_same_resources_are_one_recipe() -> None:
 )
 def test_resources_that_contradict_themselves_are_refused(resources: dict[str, Any], remedy: str) -> None:
     with pytest.raises(ValueError, match=remedy):
-        _plan(resources=resources)
-
-
-def _last(plan: Plan) -> Any:
-    return plan.stages[-1]
-
-
-def test_an_evaluation_looks_at_models_only_where_a_figure_is_made_of_them() -> None:
-    plain = _last(_plan(evaluation={"distinct_n": True}))
-    assert plain.inputs.keys() == {"generations"}
-    assert plain.queue is Queue.CPU
-    looking = _last(_plan(evaluation={"divergence": {}, "perplexity": True}))
-    trained = next(stage for stage in _plan().stages if stage.stage == "train")
-    assert looking.inputs["model"] == Made(trained.fingerprint, "model")
-    assert looking.inputs["reference_model"] == trained.inputs["model"], "what the job trained from"
-    assert looking.queue is Queue.GPU
-    named = _last(_plan(evaluation={"divergence": {"reference": "other"}}))
-    assert named.inputs["reference_model"].uri == "path:/other"
-    names = [evaluator["name"] for evaluator in looking.spec["evaluators"]]
-    assert names == ["bleu", "divergence", "perplexity", "length"]
-
-
-EVALUATE: dict[str, Any] = {"kind": "evaluate", "eval_dataset": "test", "model": {"base": "base"}}
-ASKED = {"endpoint": {"url": "https://api.example.com/v1", "model": "big"}}
-
-
-@pytest.mark.parametrize(
-    ("changes", "pointer", "words"),
-    [
-        ({"evaluation": {"divergence": {}}}, "/evaluation/divergence/reference", "needs a reference"),
-        ({"model": ASKED, "evaluation": {"perplexity": True}}, "/evaluation/perplexity", "loaded here"),
-        (
-            {"model": ASKED, "evaluation": {"divergence": {"reference": "base"}}},
-            "/evaluation/divergence",
-            "loaded here",
-        ),
-    ],
-)
-def test_figures_of_predictions_need_the_models(changes: dict[str, Any], pointer: str, words: str) -> None:
-    with pytest.raises(SpecError, match=words) as refused:
-        plan_job(job_spec_adapter.validate_python(EVALUATE | changes), Names())
-    assert refused.value.pointer == pointer
-
-
-def test_a_reward_model_is_evaluated_on_scores_that_others_may_share() -> None:
-    asked = EVALUATE | {"model": {"reward_model": "judge"}, "evaluation": {"reward_model": "other-judge"}}
-    names = Names()
-    plan = plan_job(job_spec_adapter.validate_python(asked), names)
-    assert [stage.stage for stage in plan.stages] == ["import", "score", "score", "reward_quality"]
-    assert names.pointers == ["/eval_dataset", "/model/reward_model", "/evaluation/reward_model"]
-    judge = {"grader": {"name": "reward_model", "model": "judge", "scope": "all"}, "rank_by": "reward"}
-    graded = _plan(dataset="test", deft=judge)
-    scored = next(stage for stage in graded.stages if stage.stage == "score")
-    assert scored.fingerprint == plan.stages[1].fingerprint, "scored once"
-    assert plan.stages[-1].queue is Queue.CPU
-
-
-@pytest.mark.parametrize("figure", ["divergence", "perplexity", "distinct_n"])
-def test_a_reward_model_has_no_figures_of_answers(figure: str) -> None:
-    given = {"divergence": {"reference": "base"}, "perplexity": True, "distinct_n": True}[figure]
-    asked = EVALUATE | {"model": {"reward_model": "judge"}, "evaluation": {figure: given}}
-    with pytest.raises(SpecError, match="gives none") as refused:
-        plan_job(job_spec_adapter.validate_python(asked), Names())
-    assert refused.value.pointer == f"/evaluation/{figure}"
-
-
-def test_imported_answers_stand_where_a_model_would_answer() -> None:
-    imported = plan_job(
-        job_spec_adapter.validate_python(EVALUATE | {"model": {"generations": "theirs"}}), Names()
-    )
-    assert [stage.stage for stage in imported.stages] == [
-        "import", "import_generations", "generate", "evaluate",
-    ]  # fmt: skip
-    of_model = plan_job(job_spec_adapter.validate_python(EVALUATE), Names())
-    ours, theirs = imported.stages[2], of_model.stages[1]
-    assert ours.inputs["samples"] == theirs.inputs["samples"]
-    assert ours.spec == theirs.spec, "an experiment compares what is chosen alike"
-    asked = EVALUATE | {"model": {"generations": "theirs"}, "evaluation": {"perplexity": True}}
-    with pytest.raises(SpecError, match="loaded here"):
-        plan_job(job_spec_adapter.validate_python(asked), Names())
+        plan_of(resources=resources)

@@ -12,7 +12,7 @@ from deft_engine.plan import External
 from deft_engine.planning import plan_job
 from deft_engine.specs import EvaluateJob, job_spec_adapter
 from deft_engine.stages import Queue
-from tests.unit.test_plan import Names
+from tests.unit.plans import Names
 
 ENDPOINT = {"url": "https://api.example.com/v1", "model": "m"}
 
