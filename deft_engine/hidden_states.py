@@ -139,7 +139,7 @@ def _packed(core: PreTrainedModel, batch: RankedBatch) -> Tensor:
     Raises:
         CannotPack: some of the layers do not attend by the layout, or not by it alone.
     """
-    layout = PackedLayout.of(batch.segments, batch.input_ids.device)
+    layout = PackedLayout(tuple(batch.segments))
     with packed_attention(core):
         output = core.base_model(
             input_ids=batch.input_ids[None],

@@ -6,7 +6,7 @@ layout as the keyword ``packed_layout``, which the models hand down to their att
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
+from deft_engine.attention_by_products import attention_by_products
 from deft_engine.data.collate import Segments
 
 IMPLEMENTATION = "deft_packed"
@@ -27,22 +28,21 @@ class CannotPack(Exception):
 
 @dataclass(slots=True)
 class PackedLayout:
-    """The segments of a packed row and, for each response, which keys its tokens see."""
+    """The segments of a packed row; for each response they tell which keys its tokens see."""
 
     segments: tuple[Segments, ...]
-    masks: tuple[tuple[Tensor, ...], ...]
-    """Per sample and response: ``[response, prompt + response]`` bool."""
     layers: int = 0
     """Layers that attended by it in this forward pass."""
+    _masks: tuple[tuple[Tensor, ...], ...] | None = None
 
-    @staticmethod
-    def of(segments: Sequence[Segments], device: torch.device) -> PackedLayout:
-        """The layout with its masks, which all layers share."""
-        masks = tuple(
-            tuple(_continuation_mask(segment.prompt, length, device) for length in segment.responses)
-            for segment in segments
-        )
-        return PackedLayout(tuple(segments), masks)
+    def masks(self, device: torch.device) -> tuple[tuple[Tensor, ...], ...]:
+        """Per sample and response ``[response, prompt + response]`` bool, which all layers share."""
+        if self._masks is None:
+            self._masks = tuple(
+                tuple(_continuation_mask(segment.prompt, length, device) for length in segment.responses)
+                for segment in self.segments
+            )
+        return self._masks
 
 
 @contextmanager
@@ -97,11 +97,26 @@ def packed_attention_forward(
     if softcap is not None or s_aux is not None:
         raise CannotPack("capped attention scores, or attention sinks")
     packed_layout.layers += 1
+    if query.device.type == "cpu" and dropout == 0:
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        return attention_by_products(query[0], key[0], value[0], packed_layout.segments, scale)[None], None
+    return attention_by_kernel(query, key, value, packed_layout, scaling, dropout), None
+
+
+def attention_by_kernel(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    packed_layout: PackedLayout,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """``[1, tokens, heads, head_dim]``: ``scaled_dot_product_attention``, called for each response."""
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     outputs: list[Tensor] = []
-    for segment, masks in zip(packed_layout.segments, packed_layout.masks, strict=True):
+    for segment, masks in zip(packed_layout.segments, packed_layout.masks(query.device), strict=True):
         size = [segment.prompt, *segment.responses]
         stop = segment.start + sum(size)
         queries, keys, values = (
@@ -119,7 +134,7 @@ def packed_attention_forward(
                     q, seen_keys, seen_values, attn_mask=mask, dropout_p=dropout, scale=scaling
                 )
             )
-    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous()
 
 
 def _continuation_mask(prompt: int, response: int, device: torch.device) -> Tensor:
