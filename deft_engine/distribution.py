@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from deft_engine.safetensors_writer import write_safetensors
 from deft_engine.scores import ScoreTable, read_score_table, require_same_samples
 from deft_engine.spec_sections import Scale, Thresholds
 from deft_engine.stages import DistributionSpec, RankBy
+from deft_engine.token_counter import TokenCounter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,7 +36,6 @@ Mask = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_BATCH = 4_096  # responses tokenised at a time
 _SHOWN_TOKENS = 40  # each way, in qdiff_tokens.json
 
 
@@ -76,7 +75,7 @@ def run(context: StageContext[DistributionSpec]) -> dict[str, Any]:
     counted = np.repeat(counted_samples(index.ids, context.spec.percent), np.diff(index.offsets))
     positive, negative = (mask & counted for mask in _selected(context, index))
     tokenizer = load_tokenizer(context.inputs["tokenizer"])
-    counter = _TokenCounter(tokenizer, positive, negative)
+    counter = TokenCounter(tokenizer, positive, negative)
     texts = (response.text for sample in read_samples(samples) for response in sample.responses)
     for responses in counter.count(texts):
         context.stop.check()
@@ -229,39 +228,6 @@ def _require_rewards(table: ScoreTable, missing: Mask) -> None:
             hint="set deft.grader.scope to all, or give every response a score",
             code="missing_score",
         )
-
-
-class _TokenCounter:
-    """Counts the tokens of the selected responses; the tokenizer's own threads use all cores."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, positive: Mask, negative: Mask) -> None:
-        self._backend = tokenizer.backend_tokenizer
-        self._backend.no_truncation()
-        self._backend.no_padding()
-        self._backend.encode_special_tokens = True
-        self._positive = positive
-        self._negative = negative
-        self.positive_counts = np.zeros(len(tokenizer), dtype=np.int64)
-        self.negative_counts = np.zeros(len(tokenizer), dtype=np.int64)
-
-    def count(self, texts: Iterable[str]) -> Iterator[int]:
-        """Count all texts, in the order of the masks; yields how many are done, batch by batch."""
-        done = 0
-        remaining = iter(texts)
-        while batch := list(islice(remaining, _BATCH)):
-            positive = self._positive[done : done + len(batch)]
-            negative = self._negative[done : done + len(batch)]
-            chosen = np.flatnonzero(positive | negative)
-            encoded = self._backend.encode_batch_fast([batch[i] for i in chosen], add_special_tokens=False)
-            ids = [np.array(encoding.ids, dtype=np.int64) for encoding in encoded]
-            self._add(self.positive_counts, [ids[k] for k in np.flatnonzero(positive[chosen])])
-            self._add(self.negative_counts, [ids[k] for k in np.flatnonzero(negative[chosen])])
-            done += len(batch)
-            yield done
-
-    def _add(self, counts: Counts, ids: list[Counts]) -> None:
-        if ids:
-            counts += np.bincount(np.concatenate(ids), minlength=len(counts))
 
 
 def _foremost_tokens(qdiff: QDiff, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[dict[str, Any]]]:
