@@ -6,15 +6,6 @@ upload -> reward models -> grade -> Q_diff -> DPO and DEFT-DPO -> generate -> ev
 from __future__ import annotations
 
 import gzip
-import json
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +15,11 @@ from rich.table import Table
 from deft_client.cli.output import JobBars, bars, console, notes, print_json
 from deft_client.client import DeftClient
 from deft_client.demo_data import write_jsonl
+from deft_client.demo_service import temporary_service
 from deft_client.errors import DeftClientError
 from deft_client.models import Dataset, Job
 
 SEED = 7
-READY_SECONDS = 90.0
-STOP_SECONDS = 40.0
 
 
 @dataclass(frozen=True)
@@ -86,71 +76,10 @@ def _large(base: str) -> Recipe:
 def run(data: Path | None, model: str, *, keep: bool, as_json: bool) -> int:
     """Run the demo; returns the exit status."""
     recipe = TINY if model == "tiny" else _large(model)
-    home = Path(tempfile.mkdtemp(prefix="deft-demo-"))
-    notes.print(f"Starting the service in {home} ...")
-    try:
-        with _service(home, keep) as (client, url):
-            _show_rows(_compare(client, url, recipe, _files(home, data, recipe), as_json), recipe, as_json)
-    finally:
-        if not keep:
-            shutil.rmtree(home, ignore_errors=True)
+    with temporary_service(keep) as service:
+        files = _files(service.home, data, recipe)
+        _show_rows(_compare(service.client, service.url, recipe, files, as_json), recipe, as_json)
     return 0
-
-
-@contextmanager
-def _service(home: Path, keep: bool) -> Iterator[tuple[DeftClient, str]]:
-    command = [
-        sys.executable,
-        "-m",
-        "app.embedded",
-        "--home",
-        str(home),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "0",
-    ]
-    with (home / "demo.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    try:
-        service = _announced(home, process)
-        key_file = Path(service["admin_key_file"])
-        notes.print(
-            f"The service is ready: {service['url']} (log in with the key in {key_file})",
-            highlight=False,
-            soft_wrap=True,
-        )
-        with DeftClient(service["url"], key_file.read_text(encoding="utf-8").strip()) as client:
-            yield client, service["url"]
-        if keep:
-            notes.print(f"The service goes on at {service['url']}; stop it with: kill {process.pid}")
-    except BaseException:
-        keep = False
-        raise
-    finally:
-        if not keep:
-            _stop(process)
-
-
-def _announced(home: Path, process: subprocess.Popen[bytes]) -> dict[str, Any]:
-    deadline = time.monotonic() + READY_SECONDS
-    announcement = home / "service.json"
-    while not announcement.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            said = (home / "demo.log").read_text(encoding="utf-8", errors="replace")
-            raise DeftClientError(f"the service did not start; it said:\n{said[-2000:]}")
-        time.sleep(0.1)
-    service: dict[str, Any] = json.loads(announcement.read_text(encoding="utf-8"))
-    return service
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 @dataclass(frozen=True)

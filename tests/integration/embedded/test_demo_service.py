@@ -1,0 +1,35 @@
+"""A demo that is told to end, or loses its terminal, takes its service along."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_nothing_is_left_of_a_demo_that_is_ended(number: signal.Signals, tmp_path: Path) -> None:
+    demo = subprocess.Popen(
+        [str(Path(sys.executable).with_name("deft")), "demo"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert demo.stderr is not None
+    assert any("The service is ready" in line for line in demo.stderr)
+    (announcement,) = tmp_path.glob("deft-demo-*/service.json")
+    service = psutil.Process(json.loads(announcement.read_text(encoding="utf-8"))["pid"])
+    family = [service, *service.children(recursive=True)]
+
+    demo.send_signal(number)
+    demo.stderr.read()
+
+    assert demo.wait(timeout=60) == (130 if number == signal.SIGINT else 128 + number)
+    assert psutil.wait_procs(family, timeout=0)[1] == []
+    assert not announcement.parent.exists()
