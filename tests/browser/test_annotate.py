@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 from scipy.stats import binomtest
 
-from tests.browser.rating import author, expect_rated, question
+from tests.browser.rating import author, expect_rated, question, wait_until_held
 from tests.browser.watched import Watched
 from tests.study_world import Service
 
@@ -82,6 +82,32 @@ def test_texts_are_shown_as_they_are(service: Service, browse: Callable[..., Wat
     assert page.locator(".said").last.inner_text() == "You know it.\n\nTell me <b>now</b>."
     assert page.locator(".role").all_text_contents() == ["Person", "Assistant", "Person"]
     assert left.evaluate("node => getComputedStyle(node).whiteSpace") == "pre-wrap"
+
+
+LOCK = """() => new Promise((granted) => {
+  const name = `rating-answer:${document.getElementById("rating").dataset.rater}:`;
+  navigator.locks.request(name, () => new Promise((release) => { window.release = release; granted(); }));
+})"""
+WAITING = "async (count) => (await navigator.locks.query()).pending.length === count"
+
+
+def test_a_tab_counts_its_answer_that_another_tab_has_sent(
+    service: Service, browse: Callable[..., Watched]
+) -> None:
+    browser = browse()
+    link = service.rater(service.study({"x": 3})).link
+    one, two = browser.open(link), browser.open(link)
+    for page in (one, two):
+        expect_rated(page, 0, 3)
+        wait_until_held(page, 3)
+    two.evaluate(LOCK)
+    two.evaluate("() => window.dispatchEvent(new Event('online'))")  # it wants to send, first in the queue
+    two.wait_for_function(WAITING, arg=1)
+    one.keyboard.press("1")
+    two.wait_for_function(WAITING, arg=2)
+    two.evaluate("() => window.release()")
+    expect_rated(one, 1, 3)
+    expect_rated(two, 1, 3)
 
 
 def test_two_tabs_cannot_vote_differently(service: Service, browse: Callable[..., Watched]) -> None:

@@ -31,6 +31,7 @@ const REMEMBERED = 10; // more than can be answered without the network
 const outbox = new Outbox(rater);
 const pairs = new Pairs(study, texts);
 const watch = new Stopwatch();
+const awaited = new Set(); // assignments answered here of which nothing has come back yet
 const answered = []; // the last pairs answered here, to show one again that was not sent yet
 let displayed = null; // id of the pair on the screen
 let taking = null; // the assignment whose answer is being taken back
@@ -104,8 +105,11 @@ function sync() {
   inLine(async () => {
     syncing = false;
     let refusal = null;
-    await outbox.send(arrived, (problem) => { refusal = problem; });
-    if (pairs.shown === null || refusal !== null) await look();
+    await outbox.send(arrived, (problem, id) => {
+      awaited.delete(id);
+      refusal = problem;
+    });
+    if (pairs.shown === null || refusal !== null || sentElsewhere()) await look();
     settle("");
     while (outbox.size === 0 && await pairs.readAhead()) settle("");
     if (outbox.size > 0) sync(); // answered meanwhile
@@ -122,11 +126,19 @@ tabs.addEventListener("message", ({ data }) => {
 });
 
 // An answer has arrived; the tutorial says something to it.
-function arrived({ feedback }) {
+function arrived({ feedback }, id) {
+  awaited.delete(id);
   pairs.done += 1;
   refresh();
   if (feedback?.agreed) screen.say("Practice: your answer to the pair before is the expected one.");
   else if (feedback) screen.say(`Practice: to the pair before, “${SAID[feedback.better]}” was expected.`);
+}
+
+// Whether another tab has sent what was answered here, so that the count here stands still.
+function sentElsewhere() {
+  const gone = [...awaited].filter((id) => !outbox.holds(id));
+  for (const id of gone) awaited.delete(id);
+  return gone.length > 0;
 }
 
 // Ask what is open: another tab or device may have answered what this one holds.
@@ -139,6 +151,7 @@ function answer(path, body, news) {
   answered.push(pair);
   answered.splice(0, answered.length - REMEMBERED);
   outbox.add(pair.id, path, body);
+  awaited.add(pair.id);
   displayed = null;
   screen.showError("");
   settle(news);
@@ -162,6 +175,7 @@ function undo() {
   screen.showError("");
   const entry = outbox.takeBack(({ id }) => answered.some((pair) => pair.id === id));
   if (entry !== null) {
+    awaited.delete(entry.id);
     pairs.putBack(answered.find(({ id }) => id === entry.id));
     settle("Taken back.");
     return;

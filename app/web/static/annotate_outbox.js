@@ -19,6 +19,11 @@ export class Outbox {
     return this.keys.length;
   }
 
+  /** Whether the answer to an assignment waits. */
+  holds(id) {
+    return this.keys.some((key) => this.#read(key)?.id === id);
+  }
+
   /** Keep an answer: `path` is what follows the assignment's address. */
   add(id, path, body) {
     const later = Math.max(Date.now(), this.#time(this.keys.at(-1)) + 1); // clocks are set back at times
@@ -35,7 +40,7 @@ export class Outbox {
   }
 
   /**
-   * Send everything that waits, in order; `arrived(answer)` or `refused(problem)` is called for each. Rejects where
+   * Send everything that waits, in order; `arrived(answer, id)` or `refused(problem, id)` is called for each. Rejects where
    * the network or the service fails, and what was not sent stays.
    */
   send(arrived, refused) {
@@ -54,11 +59,11 @@ export class Outbox {
       } catch (problem) {
         if (!(problem instanceof Refused) || problem.passes) throw problem;
         localStorage.removeItem(key);
-        refused(problem);
+        refused(problem, entry.id);
         continue;
       }
       localStorage.removeItem(key);
-      arrived(answer);
+      arrived(answer, entry.id);
     }
   }
 
