@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
 
 from pydantic import TypeAdapter
@@ -43,6 +43,7 @@ from deft_engine.base import Spec
 
 T = TypeVar("T")
 JobRequest = Mapping[str, Any] | Spec
+ExperimentFile = Literal["results.csv", "results.tex", "report.html"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +268,10 @@ def experiment_results(experiment_id: str) -> Call[dict[str, Any]]:
     return Call("GET", f"/experiments/{experiment_id}/results", dict)
 
 
+def export_experiment(experiment_id: str, file: ExperimentFile) -> Call[bytes]:
+    return Call("GET", f"/experiments/{experiment_id}/{file}", _as(bytes))
+
+
 # -- keys
 
 
@@ -350,6 +355,10 @@ def judge_study(study_id: str, judge: str, verdicts: Sequence[StudyVerdict]) -> 
 
 def study_preferences(study_id: str, ties: str) -> Call[list[dict[str, Any]]]:
     return Call("GET", f"/studies/{study_id}/export.jsonl", _as(list[dict[str, Any]]), {"ties": ties})
+
+
+def export_study(study_id: str) -> Call[bytes]:
+    return Call("GET", f"/studies/{study_id}/export.csv", _as(bytes))
 
 
 def next_assignment(study_id: str, after: str | None) -> Call[Assignment | None]:

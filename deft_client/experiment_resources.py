@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from deft_client import calls
-from deft_client.calls import JobRequest
+from deft_client.calls import ExperimentFile, JobRequest
 from deft_client.models import Experiment, Page
 from deft_client.waiting import Watch, wait_until
 
@@ -39,6 +39,10 @@ class Experiments:
     def results(self, experiment_id: str) -> dict[str, Any]:
         """The table so far: figures with intervals and differences, and each arm's cost."""
         return self._client.run(calls.experiment_results(experiment_id))
+
+    def export(self, experiment_id: str, file: ExperimentFile) -> bytes:
+        """The results as a file: every figure (CSV), the table (LaTeX), or the report (HTML)."""
+        return self._client.run(calls.export_experiment(experiment_id, file))
 
     def wait(
         self,

@@ -103,6 +103,10 @@ class Studies:
         """What raters prefer, a row a pair, in the format ``pairwise``."""
         return self._client.run(calls.study_preferences(study_id, ties))
 
+    def export(self, study_id: str) -> bytes:
+        """Every standing vote, a row each, as CSV."""
+        return self._client.run(calls.export_study(study_id))
+
     def results(self, study_id: str) -> dict[str, Any]:
         """Win, tie and lose per subset and in all, with intervals, and figures of each rater."""
         return self._client.run(calls.study_results(study_id))

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from deft_client.calls import ExperimentFile
 from deft_client.cli.connection import client_of
 from deft_client.cli.output import Json, console, print_json, show, show_list
 from deft_client.cli.spec_files import read_spec
@@ -61,6 +62,20 @@ def results(context: typer.Context, experiment_id: str, as_json: Json = False) -
             )  # fmt: skip
             table.add_row(arm["name"], name, *cells)
     console.print(table)
+
+
+@app.command()
+def download(
+    context: typer.Context,
+    experiment_id: str,
+    file: Annotated[ExperimentFile, typer.Argument(help="Every figure, the table, or the report.")],
+    target: Annotated[Path, typer.Argument(help="The file to write.")],
+    as_json: Json = False,
+) -> None:
+    """Download the results so far."""
+    with client_of(context) as client:
+        target.write_bytes(client.experiments.export(experiment_id, file))
+    show({"path": str(target)}, as_json)
 
 
 @app.command()

@@ -130,6 +130,19 @@ def look(context: typer.Context, study_id: str, as_json: Json = False) -> None:
 
 
 @app.command()
+def download(
+    context: typer.Context,
+    study_id: str,
+    target: Annotated[Path, typer.Argument(help="The CSV file to write.")],
+    as_json: Json = False,
+) -> None:
+    """Download every standing vote of a study that is unblinded."""
+    with client_of(context) as client:
+        target.write_bytes(client.studies.export(study_id))
+    show({"path": str(target)}, as_json)
+
+
+@app.command()
 def disagreements(
     context: typer.Context,
     study_id: str,

@@ -68,6 +68,33 @@ def test_an_experiment_is_read_and_cancelled(
     assert method.lower() in create_app().openapi()["paths"][address]
 
 
+FILES = {
+    "results.csv": "text/csv; charset=utf-8",
+    "results.tex": "application/x-tex",
+    "report.html": "text/html",
+}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_results_come_as_files(script: Script, file: str, tmp_path: Path) -> None:
+    body, address = b"[1, 2]\xff", "/experiments/{experiment_id}/" + file
+    script.answers = [answer(200, body, {"Content-Type": FILES[file]})] * 3
+
+    with DeftClient(script.url, "deft_k") as client:
+        assert client.experiments.export("exp_1", file) == body
+
+    async def asked() -> bytes:
+        async with AsyncDeftClient(script.url, "deft_k") as client:
+            return await client.experiments.export("exp_1", file)
+
+    assert asyncio.run(asked()) == body
+    command = ["--url", script.url, "experiments", "download", "exp_1", file, str(tmp_path / "found")]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert (tmp_path / "found").read_bytes() == body
+    assert {path for _, path, *_ in script.requests} == {f"/experiments/exp_1/{file}"}
+    assert "get" in create_app().openapi()["paths"][address]
+
+
 @pytest.mark.parametrize("ask", [by_client, by_async_client])
 def test_an_experiment_is_sent_with_its_own_key(script: Script, ask: Callable[..., Any]) -> None:
     script.answers = [answer(201, EXPERIMENT)]

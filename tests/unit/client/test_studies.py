@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -228,6 +229,22 @@ def test_a_planned_look_is_taken(script: Script, ask: Callable[..., Any]) -> Non
     assert ask(script, "look", ["stu_1"]) == LOOK
     assert script.requests[0][:2] == ("POST", "/studies/stu_1/looks")
     assert "post" in create_app().openapi()["paths"]["/studies/{study_id}/looks"]
+
+
+def test_votes_come_as_a_file(script: Script, tmp_path: Path) -> None:
+    script.answers = [answer(200, b"vote\r\n1\r\n", {"Content-Type": "text/csv; charset=utf-8"})] * 3
+
+    async def use() -> bytes:
+        async with AsyncDeftClient(script.url) as client:
+            return await client.studies.export("stu_1")
+
+    with DeftClient(script.url) as client:
+        assert client.studies.export("stu_1") == asyncio.run(use()) == b"vote\r\n1\r\n"
+    command = ["--url", script.url, "studies", "download", "stu_1", str(tmp_path / "votes.csv")]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert (tmp_path / "votes.csv").read_bytes() == b"vote\r\n1\r\n"
+    assert {path for _, path, _, _ in script.requests} == {"/studies/stu_1/export.csv"}
+    assert "get" in create_app().openapi()["paths"]["/studies/{study_id}/export.csv"]
 
 
 def test_preferences_are_read_line_by_line(script: Script) -> None:
