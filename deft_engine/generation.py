@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from deft_engine.data.generations import answered, write_generations
 from deft_engine.data.samples import StoredSamples
@@ -13,16 +13,28 @@ from deft_engine.data.selection import Selected, choose
 from deft_engine.decoding import decoding
 from deft_engine.errors import ModelError
 from deft_engine.models import device, load_policy, positions
-from deft_engine.resumable import windows
-from deft_engine.stages import GenerateSpec
+from deft_engine.resumable import Counted, windows
+from deft_engine.stages import DecodingSpec, GenerateSpec
 from deft_engine.templates import TURN_TAGS, FixedTemplate, cut_prompt, render_prompt, resolve_template
 from deft_engine.tokenizer import load_tokenizer
-from deft_engine.types import Generation, Sample, Samples
+from deft_engine.types import Generation, Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from deft_engine.run import StageContext
+
+Decoding = TypeVar("Decoding", bound=DecodingSpec)
+
+
+class HasPrompt(Protocol):
+    """A sample, or whatever else asks something."""
+
+    @property
+    def prompt(self) -> Sequence[Message]: ...
+
+
+Asked = TypeVar("Asked", bound=HasPrompt)
 
 _REPORTS = 16  # of the progress within a window
 
@@ -64,16 +76,19 @@ def run(context: StageContext[GenerateSpec]) -> dict[str, Any]:
 
 
 def answer_samples(
-    decoder: Decoder, samples: Samples, context: StageContext[GenerateSpec]
-) -> Iterator[tuple[Sample, Answer]]:
+    decoder: Decoder, samples: Counted[Asked], context: StageContext[Decoding], name: str = "answers"
+) -> Iterator[tuple[Asked, Answer]]:
     """Each of the samples with its answer, in order; the same text whether or not it was interrupted.
+
+    Args:
+        name: Tells apart the kept windows of several loops of one stage.
 
     Raises:
         Interrupted: asked to stop; the windows that are done are kept.
     """
     done, total = 0, len(samples)
 
-    def answer_window(window: list[Sample]) -> list[tuple[str, int]]:
+    def answer_window(window: list[Asked]) -> list[tuple[str, int]]:
         started = time.monotonic()
         answers: dict[int, Answer] = {}
         for index, answer in decoder.answers([decoder.encode(s) for s in window], context.stop.check):
@@ -86,7 +101,7 @@ def answer_samples(
         return [(answers[index].text, answers[index].tokens) for index in range(len(window))]
 
     context.events.progress(0, total)
-    for window, results in windows(samples, context.work, "answers", answer_window, context.world):
+    for window, results in windows(samples, context.work, name, answer_window, context.world):
         done += len(window)
         context.events.progress(done, total)
         for sample, (text, tokens) in zip(window, results, strict=True):
@@ -114,7 +129,7 @@ class Decoder:
         if limit <= max_new_tokens:
             raise ModelError(
                 f"the model has {limit} positions, no more than max_new_tokens ({max_new_tokens})",
-                hint="lower evaluation.max_new_tokens",
+                hint="lower max_new_tokens",
             )
         self._tokenizer = tokenizer
         self._template = template
@@ -128,7 +143,7 @@ class Decoder:
         self._decoding = decoding(model, batch_size, longest, max_new_tokens, tokenizer.pad_token_id)
 
     @classmethod
-    def load(cls, uri: str, spec: GenerateSpec) -> Decoder:
+    def load(cls, uri: str, spec: DecodingSpec) -> Decoder:
         """The decoder of the model at ``uri``, on this machine's device."""
         tokenizer = load_tokenizer(uri)
         template = resolve_template(spec.template, uri, tokenizer)
@@ -140,9 +155,9 @@ class Decoder:
         """How the model is run, see ``deft_engine.decoding``."""
         return self._decoding.name
 
-    def encode(self, sample: Sample) -> list[int]:
-        """The sample's prompt as token ids, cut on the left."""
-        ids = render_prompt(self._tokenizer, sample.prompt, self._template)
+    def encode(self, asked: HasPrompt) -> list[int]:
+        """The prompt as token ids, cut on the left."""
+        ids = render_prompt(self._tokenizer, asked.prompt, self._template)
         return cut_prompt(ids, self._max_prompt, self._tokenizer)
 
     def answers(

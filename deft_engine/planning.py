@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deft_engine.endpoint_plan import plan_augmenting, plan_judging
 from deft_engine.endpoints.spec import EndpointModel
 from deft_engine.errors import SpecError
 from deft_engine.evaluation_plan import Answering, plan_evaluation, plan_reward_quality
@@ -23,14 +24,11 @@ from deft_engine.specs import (
     RewardModelSpec,
 )
 from deft_engine.stages import (
-    AnswerSpec,
-    AugmentSpec,
     DistributionRewardSpec,
     DistributionSpec,
     EpochsSpec,
     GradeSpec,
     ImportGenerationsSpec,
-    JudgeSpec,
     RankBy,
     ReferenceSpec,
     ScoreSpec,
@@ -75,37 +73,10 @@ def plan_job(spec: Job, resolver: Resolver) -> Plan:
                 answering = _answering(plan, spec.model, samples, resolver)
                 plan_evaluation(plan, spec.evaluation, samples, answering, None, resolver)
         case AugmentJob():
-            _plan_augmenting(plan, spec, resolver)
+            plan_augmenting(plan, spec, _samples(plan, spec.dataset, "/dataset", resolver), resolver)
         case JudgeJob():
-            _plan_judging(plan, spec, resolver)
+            plan_judging(plan, spec, resolver)
     return plan
-
-
-def _plan_augmenting(plan: Plan, spec: AugmentJob, resolver: Resolver) -> None:
-    samples = _samples(plan, spec.dataset, "/dataset", resolver)
-    endpoint = resolver.endpoint(spec.endpoint, "/endpoint")
-    augment_spec = AugmentSpec(
-        mode=spec.mode,
-        place=spec.place,
-        max_new_tokens=spec.max_new_tokens,
-        temperature=spec.temperature,
-        samples=spec.samples,
-        seed=spec.seed,
-    )
-    plan.add("augment", augment_spec, {"samples": samples, "endpoint": endpoint})
-
-
-def _plan_judging(plan: Plan, spec: JudgeJob, resolver: Resolver) -> None:
-    inputs: dict[str, Source] = {"questions": resolver.file(spec.questions, "/questions")}
-    judging = inputs | {"endpoint": resolver.endpoint(spec.judge, "/judge")}
-    named = {"answers": spec.answers, "against": spec.against, "references": spec.references}
-    judging |= {role: resolver.file(name, f"/{role}") for role, name in named.items() if name is not None}
-    if spec.model is not None:
-        inputs["endpoint"] = resolver.endpoint(spec.model.endpoint, "/model/endpoint")
-        answer_spec = AnswerSpec(max_new_tokens=spec.max_new_tokens, seed=spec.seed)
-        answered = plan.add("answer", answer_spec, inputs)
-        judging["answers"] = Made(answered.fingerprint, "answers.jsonl")
-    plan.add("judge", JudgeSpec(max_new_tokens=spec.judge_max_tokens), judging)
 
 
 def _answering(

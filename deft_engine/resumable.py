@@ -10,11 +10,10 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from deft_engine.data.tokenise import TokenisedSample
 from deft_engine.durable import fsync
-from deft_engine.types import Sample, Samples
 from deft_engine.world import ALONE, World
 
 WINDOW = 256
@@ -23,16 +22,26 @@ WINDOW = 256
 BATCH_TOKENS = 8_192
 """Tokens of a packed batch without gradients, unless one sample has more."""
 
+S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
 T = TypeVar("T")
 
 
+class Counted(Protocol[S_co]):
+    """What can be counted and gone through again: a list, or a file that is read each time."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[S_co]: ...
+
+
 def windows(
-    samples: Samples,
+    samples: Counted[S],
     work: Path,
     name: str,
-    compute: Callable[[list[Sample]], Sequence[T]],
+    compute: Callable[[list[S]], Sequence[T]],
     world: World = ALONE,
-) -> Iterator[tuple[list[Sample], Sequence[T]]]:
+) -> Iterator[tuple[list[S], Sequence[T]]]:
     """Every ``WINDOW`` samples with their results, in order: from ``work`` or computed.
 
     Of several processes each computes every n-th window; when all are done, each goes through all results.
@@ -42,7 +51,7 @@ def windows(
         compute: Gives a JSON value per sample; may raise ``Interrupted``.
     """
 
-    def results_of(number: int, window: list[Sample]) -> Sequence[T]:
+    def results_of(number: int, window: list[S]) -> Sequence[T]:
         path = work / f"{name}-{number:06d}.json"
         if path.exists():
             return json.loads(path.read_bytes())  # type: ignore[no-any-return]
@@ -62,7 +71,7 @@ def windows(
         yield window, results_of(number, window)
 
 
-def _cut(samples: Samples) -> Iterator[list[Sample]]:
+def _cut(samples: Counted[S]) -> Iterator[list[S]]:
     iterator = iter(samples)
     while window := list(islice(iterator, WINDOW)):
         yield window

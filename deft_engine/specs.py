@@ -155,6 +155,12 @@ class AugmentJob(_Job):
     seed: int = Field(42, ge=0, le=2**31 - 1)
 
 
+AnsweringModel = Annotated[
+    Annotated[ModelSpec, Tag("loaded")] | Annotated[EndpointModel, Tag("asked")], Discriminator(model_kind)
+]
+"""A model that is loaded (``{"base": ...}``), or an endpoint that is asked (``{"endpoint": ...}``)."""
+
+
 class JudgeJob(_Job):
     """MT-Bench: a judge grades answers to questions of two turns. All files are in FastChat's formats."""
 
@@ -162,7 +168,7 @@ class JudgeJob(_Job):
     questions: DatasetName
     answers: DatasetName | None = None
     """A model's answers; null: those that ``model`` gives now."""
-    model: EndpointModel | None = None
+    model: AnsweringModel | None = None
     against: DatasetName | None = None
     """Another model's answers: the judge compares the two, in both orders, instead of grading."""
     references: DatasetName | None = None
@@ -177,9 +183,7 @@ class JudgeJob(_Job):
     @model_validator(mode="after")
     def _answers_come_from_one_place(self) -> JudgeJob:
         if (self.answers is None) == (self.model is None):
-            raise ValueError(
-                "name either answers (a file) or model (an endpoint that answers now), and one only"
-            )
+            raise ValueError("name either answers (a file) or model (which answers now), and one only")
         return self
 
 

@@ -148,19 +148,24 @@ class ImportGenerationsSpec(Spec):
     """Match answers made elsewhere to the samples whose prompts they answer."""
 
 
-class GenerateSpec(DividedSpec):
+class DecodingSpec(Spec):
+    """How a loaded model answers: greedily."""
+
+    max_new_tokens: int
+    max_prompt_length: int
+    batch_size: int
+    dtype: Dtype
+    template: Template
+
+
+class GenerateSpec(DividedSpec, DecodingSpec):
     """Answer greedily, once a prompt. An endpoint gets prompts whole, ``max_new_tokens`` and no more.
 
     Of imported answers ``samples`` and ``seed`` choose; how they were decoded is not known here.
     """
 
-    max_new_tokens: int
-    max_prompt_length: int
     samples: int | None
     seed: int
-    batch_size: int
-    dtype: Dtype
-    template: Template
 
 
 class AugmentSpec(Spec):
@@ -179,6 +184,13 @@ class AnswerSpec(Spec):
 
     max_new_tokens: int
     seed: int
+
+
+class AnswerLocallySpec(DecodingSpec):
+    """Answer MT-Bench's questions by a loaded model."""
+
+    model_id: str
+    """The model's name in ``answers.jsonl``."""
 
 
 class JudgeSpec(Spec):
@@ -274,6 +286,10 @@ STAGES: dict[str, Stage] = {
         Stage(
             "answer", AnswerSpec, ("questions", "endpoint"), ("answers.jsonl",), Queue.CPU, 1,
             "deft_engine.mt_bench.answering:run",
+        ),
+        Stage(
+            "answer_locally", AnswerLocallySpec, ("questions", "model"), ("answers.jsonl",), Queue.GPU, 1,
+            "deft_engine.mt_bench.local_answers:run",
         ),
         Stage(
             "judge", JudgeSpec, ("questions", "answers", "endpoint"), ("judgments.jsonl", "mt_bench.json"),

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from deft_engine.endpoints.chat import ChatAnswer, ChatRequest
 from deft_engine.endpoints.client import ChatClient
 from deft_engine.endpoints.spec import EndpointSpec
-from deft_engine.mt_bench.files import MOST_TURNS, Question, read_questions, written_id
+from deft_engine.mt_bench.files import MOST_TURNS, Question, read_questions, write_answers
 from deft_engine.run import StageContext
 from deft_engine.stages import AnswerSpec
-from deft_engine.types import Message
 
 TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}
 """Category -> temperature of the answers; 0 for every other."""
@@ -35,19 +33,13 @@ def run(context: StageContext[AnswerSpec]) -> dict[str, Any]:
                 answers[index].append(answer)
         usage = client.usage
     model = EndpointSpec.from_uri(context.inputs["endpoint"]).model
-    with (context.out / "answers.jsonl").open("w", encoding="utf-8", newline="\n") as file:
-        for question, given in zip(questions, answers, strict=True):
-            choice = {"index": 0, "turns": [answer.text for answer in given]}
-            row = {"question_id": written_id(question.id), "model_id": model, "choices": [choice]}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    texts = [[answer.text for answer in given] for given in answers]
+    write_answers(context.out / "answers.jsonl", model, questions, texts)
     cut = sum(answer.cut for given in answers for answer in given)
     return {"questions": len(questions), "cut": cut, "endpoint": usage}
 
 
 def _request(question: Question, given: list[ChatAnswer], spec: AnswerSpec) -> ChatRequest:
-    messages = []
-    for turn, answer in zip(question.turns, given, strict=False):
-        messages += [Message("user", turn), Message("assistant", answer.text)]
-    messages.append(Message("user", question.turns[len(given)]))
+    messages = question.conversation([answer.text for answer in given])
     temperature = TEMPERATURES.get(question.category, 0.0)
-    return ChatRequest(tuple(messages), spec.max_new_tokens, temperature, seed=spec.seed)
+    return ChatRequest(messages, spec.max_new_tokens, temperature, seed=spec.seed)

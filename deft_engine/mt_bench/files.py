@@ -8,7 +8,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +18,7 @@ from deft_engine.data.limits import ReadLimits
 from deft_engine.data.rows import open_rows
 from deft_engine.data.validate import Row, RowError, as_list, as_object, as_text, require, row_name
 from deft_engine.errors import DataError
+from deft_engine.types import Message
 
 FASTCHAT = "fastchat"
 """The name of this format among those of uploads."""
@@ -38,6 +40,13 @@ class Question:
     category: str
     turns: tuple[str, ...]
     references: tuple[str, ...] = ()
+
+    def conversation(self, given: Sequence[str]) -> tuple[Message, ...]:
+        """The messages up to the turn that follows the ``given`` answers."""
+        messages: list[Message] = []
+        for turn, answer in zip(self.turns, given, strict=False):
+            messages += [Message("user", turn), Message("assistant", answer)]
+        return (*messages, Message("user", self.turns[len(given)]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +123,20 @@ def _entries(path: Path, scratch: Path, kind: type[Entry], called: str) -> Itera
             yield entry
     if not seen:
         raise DataError(f"{called}: the file has no rows", hint="name FastChat's file", code="no_rows")
+
+
+def write_answers(
+    path: Path, model: str, questions: Sequence[Question], answers: Sequence[Sequence[str]]
+) -> None:
+    """Write a model's answers, turn by turn, in the order of the questions."""
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for question, turns in zip(questions, answers, strict=True):
+            row = {
+                "question_id": written_id(question.id),
+                "model_id": model,
+                "choices": [{"index": 0, "turns": list(turns)}],
+            }
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def written_id(name: str) -> int | str:

@@ -179,6 +179,20 @@ def test_a_judge_grades_what_an_endpoint_answers(api: Api, server: ChatServer) -
     assert api.get(f"/jobs/{second['id']}").json()["result"]["judge"]["endpoint"]["kept"] == 3
 
 
+def test_a_judge_grades_what_a_model_of_this_machine_answers(api: Api, server: ChatServer) -> None:
+    server.reply = lambda body: "It is short.\nRating: [[3]]"
+    spec = {"kind": "judge", "questions": api.dataset(QUESTIONS)["id"], "judge": server.spec(),
+            "model": {"base": "tiny"}, "max_new_tokens": 8}  # fmt: skip
+    assert refusal(api, {**spec, "model": {"base": "job:job_none"}})[2] == [("/model/base", "unusable_model")]
+    job = api.job(**spec)
+    run_stages("answer_locally", "judge")
+    job = api.get(f"/jobs/{job['id']}").json()
+    assert job["status"] == "succeeded", job["error"]
+    assert job["result"]["judge"]["total"] == {"value": 3.0, "n": 3, "unparsed": 0}
+    assert job["result"]["judge"]["model"] == "tiny"
+    assert "tiny" in api.get(f"/jobs/{job['id']}/artifacts/report.html").text
+
+
 def test_files_of_a_judge_are_refused_at_their_place(api: Api, server: ChatServer) -> None:
     questions, samples = api.dataset(QUESTIONS)["id"], api.dataset()["id"]
     spec = {"kind": "judge", "questions": questions, "answers": samples, "judge": server.spec()}
