@@ -1,9 +1,9 @@
-"""Geometry of a radar picture, as in the paper's Fig. 4: an axis a category of MT-Bench, a line a turn."""
+"""Geometry of a radar picture, as in the paper's Fig. 4: an axis a category of MT-Bench."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,35 +29,51 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Radar:
-    """Rings of ratings, axes, and a closed line for each turn whose every category has a rating."""
+    """Rings of ratings, axes, and a closed line for each turn or model whose every category has a rating."""
 
     axes: tuple[Axis, ...]
     rings: tuple[tuple[int, float], ...]
     """Rating and radius."""
     lines: tuple[tuple[str, str], ...]
-    """Turn, and the ``points`` of an SVG polygon."""
+    """Its name, and the ``points`` of an SVG polygon."""
 
 
 def radar(judged: Mapping[str, Any]) -> Radar | None:
-    """The picture of ``mt_bench.json``; None where there are fewer than three categories, or two models.
-
-    The first axis points up, the others follow clockwise.
-    """
+    """The picture of ``mt_bench.json``, a line a turn; None where two models were compared."""
+    if "turns" not in judged:
+        return None
     categories = judged.get("categories", {})
-    if len(categories) < _LEAST_AXES or "turns" not in judged:
+    lines = {
+        turn: [figures["turns"].get(turn, {}).get("value") for figures in categories.values()]
+        for turn in judged["turns"]
+    }
+    return picture(list(categories), lines)
+
+
+def picture(categories: Sequence[str], lines: Mapping[str, Sequence[float | None]]) -> Radar | None:
+    """The first axis points up, the others follow clockwise. None if fewer than three categories are there.
+
+    Args:
+        lines: Name -> a rating of each category; a line that lacks one is not drawn.
+    """
+    if len(categories) < _LEAST_AXES:
         return None
     directions = [2 * math.pi * index / len(categories) for index in range(len(categories))]
     axes = [_axis(name, direction) for name, direction in zip(categories, directions, strict=True)]
-    lines: list[tuple[str, str]] = []
-    for turn in judged["turns"]:
-        ratings = [figures["turns"].get(turn, {}).get("value") for figures in categories.values()]
-        if None not in ratings:
-            points = [
-                _at(direction, RADIUS * rating / _GREATEST)
-                for direction, rating in zip(directions, ratings, strict=True)
-            ]
-            lines.append((turn, " ".join(f"{x:.1f},{y:.1f}" for x, y in points)))
-    return Radar(tuple(axes), tuple((ring, RADIUS * ring / _GREATEST) for ring in _RINGS), tuple(lines))
+    drawn = [
+        (name, _closed(directions, [rating for rating in ratings if rating is not None]))
+        for name, ratings in lines.items()
+        if None not in ratings
+    ]
+    return Radar(tuple(axes), tuple((ring, RADIUS * ring / _GREATEST) for ring in _RINGS), tuple(drawn))
+
+
+def _closed(directions: Sequence[float], ratings: Sequence[float]) -> str:
+    points = (
+        _at(direction, RADIUS * rating / _GREATEST)
+        for direction, rating in zip(directions, ratings, strict=True)
+    )
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
 def _axis(name: str, direction: float) -> Axis:

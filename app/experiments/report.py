@@ -9,6 +9,7 @@ from app.db.models import Artifact, JobStage
 from app.db.session import transaction
 from app.experiments.collection import CollectedArm, EvaluatedJob
 from app.experiments.results import ExperimentResults
+from app.experiments.surroundings import surroundings
 from app.store import get_store
 from deft_engine.data.generations import read_generations
 from deft_engine.experiments.report import Case, render_experiment_report
@@ -24,6 +25,8 @@ _TELLING = ("reward", "bleu_pro_char")
 
 def experiment_report(results: ExperimentResults) -> str:
     """The page ``report.html``, of what is evaluated so far."""
+    with transaction() as session:
+        beside = surroundings(session, results.experiment)
     first_jobs = {place.arm: place.job for place in reversed(results.experiment.jobs)}
     return render_experiment_report(
         results.experiment.id,
@@ -32,6 +35,7 @@ def experiment_report(results: ExperimentResults) -> str:
         [first_jobs[number].spec for number in range(len(results.arms))],
         _cases(results.collected),
         results.warnings,
+        beside,
         complete=results.complete,
     )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from deft_engine.evaluators import decimals
+from deft_engine.experiments.report_parts import Surroundings, bench_categories, bench_radar
 from deft_engine.experiments.results import TOTAL, Figure
 from deft_engine.experiments.statistics import RESAMPLES
 from deft_engine.experiments.tables import shown_figures, significant
@@ -73,6 +74,7 @@ def render_experiment_report(
     specs: Sequence[Mapping[str, Any]],
     cases: Sequence[Case],
     warnings: Sequence[str],
+    beside: Surroundings,
     *,
     complete: bool,
 ) -> str:
@@ -81,6 +83,7 @@ def render_experiment_report(
     Args:
         request: the experiment as resolved.
         specs: of each arm the resolved spec of one of its jobs.
+        beside: what it shows beside the table.
         complete: whether every job is evaluated.
     """
     quality = next((name for name in _QUALITY if any(name in row.total for row in rows)), "")
@@ -105,6 +108,9 @@ def render_experiment_report(
         quality=quality,
         cases=cases,
         request=json.dumps(request, indent=2, ensure_ascii=False),
+        beside=beside,
+        bench_categories=bench_categories(beside.benches),
+        radar=bench_radar(beside.benches),
         width=WIDTH,
         height=HEIGHT,
     )
