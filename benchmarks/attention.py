@@ -2,8 +2,8 @@
 
 A layer with the heads of SmolLM2-135M, forward and backward, over a row of eight samples of two responses:
 torch's ``scaled_dot_product_attention`` beside products of matrices, in float32 by either library and in
-bfloat16. One thread and its own time, so that what else the machine does disturbs little. Writes
-``results/attention.json``.
+bfloat16; and torch's kernel for a decoding step of 64 answers, by either library. One thread and its own
+time, so that what else the machine does disturbs little. Writes ``results/attention.json``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import get_args
 import torch
 from measuring import alternate, machine, median, parser, write
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from deft_engine.attention_by_products import attention_by_products
 from deft_engine.data.collate import Segments
@@ -25,6 +26,8 @@ from deft_engine.packed_attention import PackedLayout, attention_by_kernel
 _HEADS, _KEY_VALUE_HEADS, _DIM = 9, 3, 64
 _SAMPLES = ((260, 130, 130), (150, 90, 200), (300, 60, 100), (200, 200, 100)) * 2  # prompt, two responses
 _ROUNDS = 7
+_ANSWERS, _SEEN = 64, 400  # of a decoding step; tokens that the longest has seen
+_STEP_ROUNDS = 50
 
 
 def row() -> tuple[Segments, ...]:
@@ -58,6 +61,26 @@ def seconds(attend: Attention, library: Library, given: Sequence[Tensor]) -> flo
         return time.thread_time() - started
 
 
+def step_seconds(library: Library, query: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> float:
+    """Of a decoding step's attention."""
+    with multiplied_by(library):
+        started = time.thread_time()
+        scaled_dot_product_attention(query, keys, values, attn_mask=seen)
+        return time.thread_time() - started
+
+
+def step_sides() -> dict[str, Callable[[], float]]:
+    """A token of each answer under way, over what it has seen so far, by either library."""
+    seen = torch.zeros(_ANSWERS, 1, 1, _SEEN)
+    for answer, length in enumerate(torch.linspace(_SEEN / 3, _SEEN, _ANSWERS).int().tolist()):
+        seen[answer, ..., length:] = -torch.inf
+    query = torch.randn(_ANSWERS, _KEY_VALUE_HEADS, _HEADS // _KEY_VALUE_HEADS, _DIM)
+    keys, values = torch.randn(2, _ANSWERS, _KEY_VALUE_HEADS, _SEEN, _DIM)
+    return {
+        library: partial(step_seconds, library, query, keys, values, seen) for library in get_args(Library)
+    }
+
+
 def main() -> None:
     arguments = parser(__doc__, "attention").parse_args()
     torch.set_num_threads(1)
@@ -79,7 +102,15 @@ def main() -> None:
         for side, taken in times.items()
         if side.endswith("products")
     }
-    write(arguments.out, {**here, "tokens": tokens, "core_seconds": times, "times_as_fast": ratios})
+    steps = {library: median(taken, 6) for library, taken in alternate(step_sides(), _STEP_ROUNDS).items()}
+    found = {
+        "tokens": tokens,
+        "core_seconds": times,
+        "times_as_fast": ratios,
+        "step_core_seconds": steps,
+        "step_onednn_over_shipped": round(steps["onednn"] / steps["shipped"], 2),
+    }
+    write(arguments.out, {**here, **found})
 
 
 if __name__ == "__main__":

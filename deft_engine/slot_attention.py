@@ -6,7 +6,7 @@ values itself, so a model is called without a cache of its own, and no sequence 
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
+from deft_engine.attention_by_products import attention_by_products
+from deft_engine.data.collate import Segments
+from deft_engine.matrix_products import multiplied_by
 from deft_engine.packed_attention import CannotPack, attending_by
 
 IMPLEMENTATION = "deft_slots"
@@ -114,11 +117,20 @@ def slot_attention_forward(
         stop = start + length
         q, k, v = (tensor[:, :, start:stop] for tensor in (query, key, value))
         keys[row, :, :length], values[row, :, :length] = k[0], v[0]
-        outputs.append(
-            scaled_dot_product_attention(q, *_shared(k, v, q), is_causal=True, scale=scaling).transpose(1, 2)
-        )
+        outputs.append(_whole(q, k, v, scaling))
         start = stop
     return torch.cat(outputs, dim=1), None
+
+
+def _whole(query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+    """``[1, tokens, heads, head_dim]`` of a sequence that begins."""
+    if query.device.type == "cpu":
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        return attention_by_products(query[0], key[0], value[0], (Segments(0, query.shape[2], ()),), scale)[
+            None
+        ]
+    shared = _shared(key, value, query)
+    return scaled_dot_product_attention(query, *shared, is_causal=True, scale=scaling).transpose(1, 2)
 
 
 def _next_tokens(query: Tensor, keys: Tensor, values: Tensor, seen: Tensor, scaling: float | None) -> Tensor:
@@ -126,13 +138,15 @@ def _next_tokens(query: Tensor, keys: Tensor, values: Tensor, seen: Tensor, scal
     _, heads, running, _ = query.shape
     longest, shared = seen.shape[-1], keys.shape[1]
     grouped = query[0].transpose(0, 1).reshape(running, shared, heads // shared, -1)
-    attended = scaled_dot_product_attention(
-        grouped,  # [running, key_value_heads, heads of each, head_dim]
-        keys[:running, :, :longest],
-        values[:running, :, :longest],
-        attn_mask=seen,
-        scale=scaling,
-    )
+    # torch's kernel for CPUs is made for its own library of products, and slower by the other (decision 98)
+    with multiplied_by("shipped") if query.device.type == "cpu" else nullcontext():
+        attended = scaled_dot_product_attention(
+            grouped,  # [running, key_value_heads, heads of each, head_dim]
+            keys[:running, :, :longest],
+            values[:running, :, :longest],
+            attn_mask=seen,
+            scale=scaling,
+        )
     return attended.flatten(1, 2)[None]
 
 
