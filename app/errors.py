@@ -30,6 +30,7 @@ log = structlog.get_logger()
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+_DATABASE_DISK_FULL = "53100"  # SQLSTATE
 
 
 class FieldError(BaseModel):
@@ -40,7 +41,7 @@ class FieldError(BaseModel):
     code: str
     detail: str
     line: int | None = None
-    """Line of an uploaded file or of a JSON body, where that is known."""
+    """Line of an uploaded file or of a JSON body; null where there is none."""
 
 
 class Problem(Exception):
@@ -85,11 +86,7 @@ class Problem(Exception):
             "detail": self.detail,
             "code": self.code,
             "request_id": request_id,
-            **(
-                {"errors": [error.model_dump(exclude_none=True) for error in self.errors]}
-                if self.errors
-                else {}
-            ),
+            **({"errors": [error.model_dump() for error in self.errors]} if self.errors else {}),
             **self.extra,
         }
         return JSONResponse(body, self.status, self.headers, media_type=PROBLEM_MEDIA_TYPE)
@@ -243,6 +240,8 @@ def _malformed_json(found: Mapping[str, Any], body: Any) -> Problem:
 
 
 def _on_database_error(request: Request, error: Exception) -> Response:
+    if getattr(getattr(error, "orig", None), "sqlstate", None) == _DATABASE_DISK_FULL:
+        return _disk_full(request, "the disk of the database is full")
     log.error("database_unavailable", error=str(error))
     problem = Problem(
         503,
@@ -257,11 +256,12 @@ def _on_database_error(request: Request, error: Exception) -> Response:
 def _on_os_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, OSError) or error.errno not in _DISK_FULL:
         raise error
-    full = DiskFull(
-        f"the server's disk is full or read-only: {error.strerror}",
-        hint="free some space in DEFT's home and send the request again; what is stored is unharmed",
-    )
-    return _answer(request, problem_of(full))
+    return _disk_full(request, f"the server's disk is full or read-only: {error.strerror}")
+
+
+def _disk_full(request: Request, found: str) -> Response:
+    hint = "free some space in DEFT's home and send the request again; what is stored is unharmed"
+    return _answer(request, problem_of(DiskFull(found, hint=hint)))
 
 
 def _on_disconnect(request: Request, error: Exception) -> Response:

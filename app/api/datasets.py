@@ -72,7 +72,7 @@ class UploadFields(Spec):
     operation_id="create_dataset",
     status_code=201,
     response_model=DatasetView,
-    responses=problems(409, 507),
+    responses=problems(409),
     openapi_extra=_BODY,
 )
 async def create_dataset(

@@ -32,7 +32,7 @@ After = Annotated[
     Query(max_length=200, pattern=r"^[^\x00]*$", description="The last entry of the page before: its id."),
 ]
 
-_ALWAYS = (400, 401, 403, 404, 413, 422, 500, 503)
+_ALWAYS = (400, 401, 403, 404, 413, 422, 500, 503, 507)
 _MEANING = {
     400: "The request is malformed",
     401: "No usable key",

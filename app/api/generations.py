@@ -76,7 +76,7 @@ class GenerationsView(Answer):
     operation_id="import_generations",
     status_code=201,
     response_model=GenerationsView,
-    responses=problems(409, 507),
+    responses=problems(409),
     openapi_extra=upload_body(
         {"name": {"type": "string"}, "dataset": {"type": "string"}}, required=["dataset"]
     ),

@@ -44,6 +44,8 @@ def test_json_that_is_none_is_told_its_line(api: Api) -> None:
     answer = api.post("/jobs", content=b'{"kind":\n "align",}', headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed_json")
     assert answer.json()["errors"][0]["line"] == 2
+    unread = api.post("/jobs", json={"kind": "alignn"}).json()["errors"][0]
+    assert (set(unread), unread["line"]) == ({"pointer", "line", "code", "detail"}, None)
     for body in (b"[" * 100_000, b'{"a":' + b"9" * 5000 + b"}", b"\xff\xfe", b"[]", b"3", b'"x"', b"null"):
         answer = api.post("/jobs", content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code in (400, 422), body[:10]

@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 import pytest
+import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.db.session import transaction
 from app.settings import get_settings
 from tests.api_world import Api
 
@@ -36,6 +38,17 @@ def test_it_is_not_ready_without_its_servers(
         down = api.get("/jobs")
         assert (down.status_code, down.json()["code"]) == (503, code)
         assert down.headers["retry-after"]
+
+
+def test_a_full_disk_of_the_database_is_507(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        with transaction() as session:
+            session.execute(sa.text("DO $$ BEGIN RAISE disk_full USING MESSAGE = 'no space left'; END $$"))
+
+    monkeypatch.setattr("app.api.keys.create_key", full)
+    answer = api.http.post("/keys", json={"name": "x", "role": "viewer"}, headers=api.admin)
+    assert (answer.status_code, answer.json()["code"]) == (507, "disk_full")
+    assert "free" in answer.json()["detail"]
 
 
 def test_figures_for_prometheus(api: Api) -> None:
