@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
 from app.db.claims import AttemptEnd, Claim, Output, claim, fail, succeed
+from app.db.media_types import media_type
 from app.db.models import JobStage, Role, StageRun, StageStatus
 from app.db.session import transaction
 from app.keys import create_key
@@ -112,8 +113,7 @@ def finish(taken: Claim, files: Mapping[str, bytes], result: dict[str, Any] | No
             path = Path(folder) / "file"
             path.unlink(missing_ok=True)
             path.write_bytes(content)
-            media_type = "application/json" if name.endswith(".json") else "application/octet-stream"
-            outputs.append(Output(name, get_store().put(path), len(content), media_type))
+            outputs.append(Output(name, get_store().put(path), len(content), media_type(name)))
         with transaction() as session:
             succeed(session, taken, result=result or {}, manifest={}, outputs=outputs, ended=ENDED)
 

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import json
-import mimetypes
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.db.claims import Claim, ClaimedInput, Output
+from app.db.media_types import media_type
 from deft_engine.run import StageRequest
 from deft_engine.store import ArtifactStore
 
 _LOG_TAIL_BYTES = 64 * 1024
-_MEDIA_TYPES = {
-    ".parquet": "application/vnd.apache.parquet",
-    ".jsonl": "application/jsonl",
-    ".json": "application/json",
-    ".md": "text/markdown",
-    ".safetensors": "application/octet-stream",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +99,6 @@ class RunFolder:
             _link(link, store.get(rest))
             return str(link)
         return rest if scheme == "path" else given.uri
-
-
-def media_type(name: str) -> str:
-    """The media type of an artifact by its name."""
-    return _MEDIA_TYPES.get(Path(name).suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
 
 
 def _link(link: Path, target: Path) -> None:

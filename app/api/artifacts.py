@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import FileResponse, Response
 
-from app.api.dependencies import Transaction, Viewer, problems
+from app.api.dependencies import After, Transaction, Viewer, problems
 from app.api.lookup import JobId, job_or_404
 from app.api.schemas import Answer, Page
+from app.db.media_types import MEDIA_TYPES
 from app.db.queries import NamedArtifact, artifacts_of_job
-from app.errors import Problem
+from app.errors import FieldError, Problem, invalid_request
 from app.store import get_store
 
 router = APIRouter(prefix="/jobs/{job_id}/artifacts", tags=["jobs"])
@@ -24,7 +25,8 @@ _POSITIONS = r"(\d{1,19}-\d{0,19}|-\d{1,19})"
 _RANGE = re.compile(rf"bytes=\s*{_POSITIONS}(\s*,\s*{_POSITIONS})*\s*", re.ASCII)
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 """Of a report: read in the browser, cut off from this origin."""
-_BINARY = {"type": "string", "format": "binary"}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FILE: dict[str, Any] = dict.fromkeys(MEDIA_TYPES, _BINARY)
 
 
 class ArtifactView(Answer):
@@ -43,10 +45,19 @@ class ArtifactView(Answer):
 
 
 @router.get("", operation_id="list_artifacts", responses=problems())
-def list_artifacts(job_id: JobId, session: Transaction, caller: Viewer) -> Page[ArtifactView]:
+def list_artifacts(
+    job_id: JobId,
+    session: Transaction,
+    caller: Viewer,
+    limit: Annotated[int | None, Query(ge=1, le=100, description="Entries of a page; none: all.")] = None,
+    after: After = None,
+) -> Page[ArtifactView]:
     """All files of the job's stages, reused ones included, in the order of the plan."""
     named = artifacts_of_job(session, job_or_404(session, job_id))
-    return Page(data=[_view(job_id, entry) for entry in named], has_more=False)
+    if after:
+        named = named[_position(named, after) + 1 :]
+    page = named[:limit]
+    return Page(data=[_view(job_id, entry) for entry in page], has_more=len(page) < len(named))
 
 
 @router.get(
@@ -55,8 +66,8 @@ def list_artifacts(job_id: JobId, session: Transaction, caller: Viewer) -> Page[
     response_class=FileResponse,
     responses={
         **problems(416),
-        200: {"description": "The file", "content": {"application/octet-stream": {"schema": _BINARY}}},
-        206: {"description": "A range of it", "content": {"application/octet-stream": {"schema": _BINARY}}},
+        200: {"description": "The file", "content": _FILE},
+        206: {"description": "Ranges of it", "content": _FILE | {"multipart/byteranges": _BINARY}},
         304: {"description": "If-None-Match names its ETag"},
     },
 )
@@ -88,6 +99,14 @@ def download_artifact(
         filename=filename,
         content_disposition_type="inline" if shown else "attachment",
     )
+
+
+def _position(named: list[NamedArtifact], artifact_id: str) -> int:
+    for position, entry in enumerate(named):
+        if entry.artifact.id == artifact_id:
+            return position
+    fault = FieldError(pointer="after", code="unknown_cursor", detail="names no file of this job")
+    raise invalid_request([fault])
 
 
 def _view(job_id: str, entry: NamedArtifact) -> ArtifactView:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from app.db.media_types import media_type
 from tests.api_world import RANKED, Api, finish, jsonl, make_ready, run_stages, stage_run_of, take
 
 WEIGHTS = bytes(range(256)) * 4000
@@ -43,6 +44,28 @@ def test_the_list_has_the_files_of_all_stages_reused_ones_too(api: Api, job: dic
     assert (weights["size"], weights["stage"]) == (len(WEIGHTS), "train")
     assert weights["sha256"] == hashlib.sha256(WEIGHTS).hexdigest()
     assert api.get(weights["url"]).content == WEIGHTS
+
+
+def test_the_list_is_paged_where_a_limit_is_given(api: Api, job: dict[str, Any]) -> None:
+    path = f"/jobs/{job['id']}/artifacts"
+    names, after, more = [], "", True
+    while more:
+        page = api.get(path, params={"limit": 4, "after": after}).json()
+        names += [entry["name"] for entry in page["data"]]
+        assert len(page["data"]) <= 4
+        after, more = page["data"][-1]["id"], page["has_more"]
+    assert names == list(listed(api, job))
+    unknown = api.get(path, params={"after": "art_unknown"})
+    assert (unknown.status_code, unknown.json()["errors"][0]["pointer"]) == (422, "after")
+
+
+def test_every_media_type_is_declared(api: Api, job: dict[str, Any]) -> None:
+    address = "/jobs/{job_id}/artifacts/{name}"
+    answers = api.http.get("/openapi.json").json()["paths"][address]["get"]["responses"]
+    sent = {entry["media_type"] for entry in listed(api, job).values()} | {media_type("report.html")}
+    assert len(sent) > 3
+    assert sent <= set(answers["200"]["content"])
+    assert sent <= set(answers["206"]["content"])
 
 
 def test_a_download_is_whole_and_named_by_its_hash(api: Api, job: dict[str, Any]) -> None:

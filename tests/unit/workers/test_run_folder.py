@@ -8,7 +8,7 @@ import pytest
 from app.db.claims import Claim, ClaimedInput
 from deft_engine.run import StageRequest
 from deft_engine.store import LocalStore
-from workers.run_folder import RunFolder, media_type
+from workers.run_folder import RunFolder
 
 
 def claim_of(*inputs: ClaimedInput, attempt: int = 1) -> Claim:
@@ -122,18 +122,3 @@ def test_the_log_is_kept_from_its_end(folder: RunFolder) -> None:
     tail = folder.log_tail(1)
     assert tail.endswith("\ufffd last words")
     assert len(tail) == 64 * 1024
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("samples.parquet", "application/vnd.apache.parquet"),
-        ("ledger.jsonl", "application/jsonl"),
-        ("model/README.md", "text/markdown"),
-        ("model/model.safetensors", "application/octet-stream"),
-        ("report.html", "text/html"),
-        ("model/merges", "application/octet-stream"),
-    ],
-)
-def test_media_types(name: str, expected: str) -> None:
-    assert media_type(name) == expected
