@@ -195,6 +195,8 @@ def _plan_align(plan: Plan, spec: AlignJob, resolver: Resolver) -> None:
         inputs |= _validation_inputs(plan, spec, spec.validation, grading, resolver)
     trained = plan.add("train", train_spec, inputs)
     if spec.evaluation is None:
+        if spec.eval_dataset is not None:
+            resolver.dataset(spec.eval_dataset, "/eval_dataset")  # nothing reads it, but it must be there
         return
     if spec.eval_dataset is None:
         eval_samples = samples

@@ -133,6 +133,12 @@ class TrainingSpec(Spec):
     """Optimiser steps between checkpoints: what a crash can cost."""
 
 
+class RewardTrainingSpec(TrainingSpec):
+    """The optimisation of a reward model, whose head is new and learns at a higher rate."""
+
+    learning_rate: float = Field(1e-5, gt=0, le=10)
+
+
 class DivergenceSpec(Spec):
     """How far the evaluated model's predictions lie from those of the model that it started from."""
 

@@ -15,6 +15,7 @@ from deft_engine.spec_sections import (
     EvaluationSpec,
     ModelSpec,
     ResourcesSpec,
+    RewardTrainingSpec,
     TrainingSpec,
     ValidationSpec,
 )
@@ -54,7 +55,14 @@ class AlignJob(_Job):
     validation: ValidationSpec | None = None
     """null keeps the last epoch."""
     evaluation: EvaluationSpec | None = None
-    """null trains without evaluating."""
+    """null trains without evaluating; where it is not given but an ``eval_dataset`` is, the defaults hold."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_given_dataset_is_evaluated_on(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("eval_dataset") is not None:
+            return {"evaluation": {}, **data}
+        return data
 
     @model_validator(mode="after")
     def _validation_has_a_whole_model(self) -> AlignJob:
@@ -84,7 +92,7 @@ class RewardModelJob(_Job):
     dataset: DatasetName
     model: ModelSpec
     method: BradleyTerry = BradleyTerry()
-    training: TrainingSpec = TrainingSpec(learning_rate=1e-5)
+    training: RewardTrainingSpec = RewardTrainingSpec()
 
 
 class RewardModelSpec(Spec):

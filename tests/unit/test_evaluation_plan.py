@@ -9,7 +9,7 @@ from deft_engine.plan import Made, Plan
 from deft_engine.planning import plan_job
 from deft_engine.specs import job_spec_adapter
 from deft_engine.stages import Queue
-from tests.unit.plans import Names, plan_of
+from tests.unit.plans import ALIGN, Names, plan_of
 
 
 def _last(plan: Plan) -> Any:
@@ -51,6 +51,20 @@ def test_an_epoch_cannot_be_chosen_by_nothing(changes: dict[str, Any], pointer: 
 def test_a_divided_model_is_not_validated(resources: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="validation needs the whole model"):
         plan_of(validation={}, resources={"processes": 2, **resources})
+
+
+def test_a_given_eval_dataset_is_evaluated_on_unless_evaluation_is_null() -> None:
+    spec = {key: value for key, value in ALIGN.items() if key != "evaluation"}
+    job = job_spec_adapter.validate_python(spec)
+    assert job.model_dump()["evaluation"]["bleu"] is True
+    assert _last(plan_job(job, Names())).stage == "evaluate"
+
+    preset = job_spec_adapter.validate_python({**spec, "preset": "deft-dpo"})
+    assert preset.model_dump()["evaluation"]["max_new_tokens"] == 128
+
+    names = Names()
+    assert _last(plan_of(names, evaluation=None)).stage == "train"
+    assert "/eval_dataset" in names.pointers  # a wrong name is told all the same
 
 
 def test_an_evaluation_of_nothing_is_refused() -> None:

@@ -99,3 +99,10 @@ def test_filling_leaves_the_request_and_the_preset_alone() -> None:
     fill_from_preset(given, AlignJob.model_fields)
     assert given == {"preset": "deft-dpo", "deft": {"a": 9}}
     assert load_preset("deft-dpo")["deft"]["a"] == 3.73
+
+
+def test_a_reward_model_keeps_its_learning_rate_whatever_else_is_given() -> None:
+    spec = {"kind": "reward_model", "dataset": "d", "model": {"base": "tiny"}}
+    for training in ({}, {"max_steps": 3}):
+        job = job_spec_adapter.validate_python({**spec, "training": training})
+        assert job.model_dump()["training"]["learning_rate"] == 1e-5
