@@ -34,7 +34,7 @@ def sample_page(
         levels: ``levels.parquet`` of the same samples.
         level: only samples of this level.
         subset: only samples of this subset.
-        after: id of the sample before the page.
+        after: id of the sample before the page; none and an empty one are the start.
         limit: samples of the page.
 
     Raises:
@@ -48,7 +48,7 @@ def sample_page(
     graded = _levels_of(levels, ids) if levels is not None else None
     if graded is not None and level is not None:
         wanted &= graded == level
-    if after is not None:
+    if after:
         wanted[: _position(ids, after) + 1] = False
     positions = np.flatnonzero(wanted)[: limit + 1]
     page = list(_read_at(samples, positions[:limit]))

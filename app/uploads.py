@@ -124,13 +124,31 @@ class _Field(BaseTarget):  # type: ignore[misc]
     def __init__(self, name: str) -> None:
         super().__init__()
         self._name = name
+        self._parts = 0
         self.value = b""
+
+    def on_start(self) -> None:
+        self._parts += 1
+        if self._parts > 1:
+            detail = f"the form has two parts named {self._name}; send one"
+            raise _invalid(f"/{self._name}", "two_fields", detail)
 
     def on_data_received(self, chunk: bytes) -> None:
         self.value += chunk
         if len(self.value) > _MAX_FIELD_BYTES:
             detail = f"is longer than {_MAX_FIELD_BYTES} bytes; shorten it"
             raise _invalid(f"/{self._name}", "too_long", detail)
+
+    def text(self) -> str:
+        """The whole value.
+
+        Raises:
+            Problem: it is not UTF-8.
+        """
+        try:
+            return self.value.decode()
+        except UnicodeDecodeError as error:
+            raise _invalid(f"/{self._name}", "invalid_utf8", "is not UTF-8; encode it so") from error
 
 
 class _Form:
@@ -171,8 +189,12 @@ class _Form:
 
     @property
     def values(self) -> dict[str, str]:
-        """The fields that were given; an empty one counts as not given."""
-        found = {name: target.value.decode("utf-8", "replace") for name, target in self._fields.items()}
+        """The fields that were given; an empty one counts as not given.
+
+        Raises:
+            Problem: one is not UTF-8.
+        """
+        found = {name: target.text() for name, target in self._fields.items()}
         return {name: value for name, value in found.items() if value}
 
 

@@ -71,9 +71,9 @@ class Generations(Answer):
 
 
 class LedgerEntry(Answer):
-    """A row of the upload that was not used."""
+    """A row of the upload that was not used; without a line, what is wrong with the file as a whole."""
 
-    line: int
+    line: int | None
     code: str
     detail: str
 

@@ -26,7 +26,7 @@ from app.settings import get_settings
 from app.studies.creation import SubsetTaken, add_annotator
 from app.studies.places import exclude
 from app.studies.progress import progress
-from deft_engine.base import Name, Spec
+from deft_engine.base import Name, Spec, Text
 
 router = APIRouter(prefix="/studies/{study_id}/annotators", tags=["studies"])
 
@@ -37,7 +37,7 @@ class NewAnnotator(Spec):
     """A rater of some of a study's subsets."""
 
     name: Name
-    subsets: list[Name] = Field(min_length=1, max_length=1000)
+    subsets: list[Annotated[Text, Field(min_length=1, max_length=500)]] = Field(min_length=1, max_length=1000)
 
 
 class CreatedAnnotator(Answer):

@@ -135,7 +135,7 @@ def dataset_samples(
     session: Transaction,
     caller: Viewer,
     level: Annotated[Level | None, Query(description="Of the newest grading, or that of `job`.")] = None,
-    subset: Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")] = None,
+    subset: Annotated[str | None, Query(max_length=500, pattern=r"^[^\x00]*$")] = None,
     job: Annotated[
         str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="Whose levels to show.")
     ] = None,

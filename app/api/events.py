@@ -52,7 +52,7 @@ async def job_events(
     last_event_id: Annotated[str | None, Header(description="Where a stream goes on.")] = None,
 ) -> Response:
     """What happened, in order: a list, or with `Accept: text/event-stream` a stream up to the job's end."""
-    if "text/event-stream" not in request.headers.get("accept", ""):
+    if "text/event-stream" not in request.headers.get("accept", "").lower():
         return await run_in_threadpool(_list, job_id, after, limit)
     if last_event_id is not None and last_event_id.isascii() and last_event_id.isdecimal():
         after = min(int(last_event_id[:20]), _LAST)

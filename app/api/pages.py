@@ -25,11 +25,14 @@ def newest_first(
 ) -> tuple[list[Row], bool]:
     """A page of a table, ordered by (created_at, id) descending, and whether more follow.
 
+    Args:
+        after: id of the entry before the page; none and an empty one are the list's start.
+
     Raises:
         Problem: 422 if ``after`` names nothing.
     """
     query = sa.select(table).where(*where).options(*options)
-    if after is not None:
+    if after:
         last = session.get(table, after)
         if last is None:
             fault = FieldError(pointer="after", code="unknown_cursor", detail="names no entry of this list")

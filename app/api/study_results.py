@@ -172,7 +172,7 @@ def study_disagreements(
     study_id: StudyId,
     session: Transaction,
     caller: Researcher,
-    subset: Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")] = None,
+    subset: Annotated[str | None, Query(max_length=500, pattern=r"^[^\x00]*$")] = None,
     limit: Limit = 20,
     after: Annotated[int, Query(ge=0, le=2**31 - 1, description="The last pair's id.")] = 0,
 ) -> Page[DisagreementAnswer]:

@@ -122,6 +122,8 @@ BAD_UPLOADS = [
     ({"files": {"file": ("a", b"{}")}, "data": {"name": "n" * 201}}, "string_too_long", "/name"),
     ({"files": {"file": ("a", b"{}")}, "data": {"name": "n" * 9999}}, "too_long", "/name"),
     ({"files": [("file", ("a", b"{}")), ("file", ("b", b"{}"))]}, "two_files", "/file"),
+    ({"files": {"file": ("a", b"{}")}, "data": {"name": ["a", "b"]}}, "two_fields", "/name"),
+    ({"files": {"file": ("a", b"{}"), "subset": (None, b"\xff")}}, "invalid_utf8", "/subset"),
     ({"files": {"name": (None, "x")}}, "missing", "/file"),
     ({"content": b""}, "empty_file", "/file"),
     ({"content": b"no", "headers": {"Content-Type": "multipart/form-data;boundary=b"}}, "malformed_form", ""),
@@ -185,6 +187,7 @@ def test_lists_are_keyset_pages(api: Api) -> None:
     pages = [first, second, third]
     assert [entry["id"] for page in pages for entry in page["data"]] == ids[::-1]
     assert [page["has_more"] for page in pages] == [True, True, False]
+    assert api.get("/datasets", params={"limit": 2, "after": ""}).json() == first
     unknown = api.get("/datasets", params={"after": "ds_unknown"})
     assert (unknown.status_code, unknown.json()["errors"][0]["pointer"]) == (422, "after")
 
@@ -199,6 +202,12 @@ def test_the_ledger_is_paged_and_complete(api: Api) -> None:
     assert [entry["line"] for entry in first["data"] + rest["data"]] == [9, 10, 11, 12, 13]
     assert (first["has_more"], rest["has_more"]) == (True, False)
     assert all(entry["code"] and "2" in entry["detail"] for entry in first["data"])
+
+
+def test_samples_of_a_subset_are_found_however_long_its_name_is(api: Api) -> None:
+    dataset = api.dataset([{**row, "subset": "s" * 500} for row in RANKED])
+    found = api.get(f"/datasets/{dataset['id']}/samples", params={"subset": "s" * 500, "after": ""}).json()
+    assert len(found["data"]) == len(RANKED)
 
 
 def test_samples_are_as_annotated_and_paged_by_id(api: Api) -> None:

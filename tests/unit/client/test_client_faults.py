@@ -228,3 +228,11 @@ def test_both_clients_have_the_same_methods(one: type, other: type) -> None:
         return {name: list(inspect.signature(f).parameters) for name, f in public if name[0] != "_"}
 
     assert methods(one) == methods(other)
+
+
+def test_a_file_that_is_wrong_as_a_whole_has_a_ledger_without_lines(script: Script) -> None:
+    entry = {"line": None, "code": "invalid_format", "detail": "the Parquet file is damaged"}
+    script.answers = [answer(200, {"object": "list", "data": [entry], "has_more": False})]
+    with DeftClient(script.url) as client:
+        (found,) = client.datasets.validation("ds_1").data
+    assert (found.line, found.code) == (None, "invalid_format")
