@@ -48,9 +48,15 @@ _DETAILS = {
     "model_type": "must be an object",
     "value_error": "{error}",
 }
+_TEXT_LENGTHS = {
+    "too_short": "must have at least {min_length} characters",
+    "too_long": "must have at most {max_length} characters",
+}
+"""Of a string whose type has a check of its own: pydantic counts its "items" then."""
 
 
 def fault_detail(error: Mapping[str, Any]) -> str:
     """pydantic's message, or one of ours that says what to do."""
-    template = _DETAILS.get(error["type"])
+    texts = _TEXT_LENGTHS if isinstance(error.get("input"), str) else {}
+    template = _DETAILS.get(error["type"]) or texts.get(error["type"])
     return template.format(**error.get("ctx", {})) if template else str(error["msg"])

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from deft_client.cli.connection import client_of
-from deft_client.cli.output import Json, bars, print_json, show, show_list
+from deft_client.cli.output import Json, bars, print_json, show, show_list, show_table
 
 app = typer.Typer(no_args_is_help=True, help="Preference data.")
 Limit = Annotated[int, typer.Option(help="Entries of the page, at most 100.")]
@@ -115,11 +115,19 @@ def samples(
     subset: Annotated[str | None, typer.Option()] = None,
     limit: Limit = 5,
     after: After = None,
+    as_json: Json = False,
 ) -> None:
-    """Samples as they were read, as JSON."""
+    """Samples as they were read: as JSON whole, else the question with the best and the worst response."""
     with client_of(context) as client:
         page = client.datasets.samples(dataset_id, level=level, subset=subset, limit=limit, after=after)
-    print_json(page.data)
+    if as_json:
+        print_json(page.data)
+        return
+    rows = [
+        (s.line, s.id, s.subset, s.prompt[-1].content, s.responses[0].text, s.responses[-1].text)
+        for s in page.data
+    ]
+    show_table(("line", "id", "subset", "question", "best", "worst"), rows)
 
 
 @app.command()

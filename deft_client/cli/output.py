@@ -65,9 +65,14 @@ def show_list(rows: Sequence[BaseModel], columns: Sequence[str], as_json: bool) 
     if as_json:
         print_json(rows)
         return
+    show_table(columns, [[getattr(row, column, None) for column in columns] for row in rows])
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Rows for people."""
     table = Table(*columns)
     for row in rows:
-        table.add_row(*(_cell(getattr(row, column, None)) for column in columns))
+        table.add_row(*map(_cell, row))
     console.print(table)
 
 

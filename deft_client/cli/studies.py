@@ -191,11 +191,16 @@ def preferences(
     keep_ties: Annotated[
         bool, typer.Option("--keep-ties", help="Keep pairs without a preference, in both orders.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
-    """What raters prefer as JSON lines, which load again as a dataset."""
+    """What raters prefer as JSON lines, which load again as a dataset; with --json as one array."""
     with client_of(context) as client:
-        for row in client.studies.preferences(study_id, ties="keep" if keep_ties else "leave_out"):
-            typer.echo(json.dumps(row, ensure_ascii=False))
+        rows = client.studies.preferences(study_id, ties="keep" if keep_ties else "leave_out")
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        typer.echo(json.dumps(row, ensure_ascii=False))
 
 
 @app.command()
