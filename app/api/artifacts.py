@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import FileResponse, Response
 
 from app.api.dependencies import After, Transaction, Viewer, problems
+from app.api.downloads import file_answers, send_file
 from app.api.lookup import JobId, job_or_404
 from app.api.schemas import Answer, Page
 from app.db.media_types import MEDIA_TYPES
@@ -21,12 +21,8 @@ from app.store import get_store
 
 router = APIRouter(prefix="/jobs/{job_id}/artifacts", tags=["jobs"])
 
-_POSITIONS = r"(\d{1,19}-\d{0,19}|-\d{1,19})"
-_RANGE = re.compile(rf"bytes=\s*{_POSITIONS}(\s*,\s*{_POSITIONS})*\s*", re.ASCII)
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 """Of a report: read in the browser, cut off from this origin."""
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-_FILE: dict[str, Any] = dict.fromkeys(MEDIA_TYPES, _BINARY)
 
 
 class ArtifactView(Answer):
@@ -64,12 +60,7 @@ def list_artifacts(
     "/{name:path}",
     operation_id="download_artifact",
     response_class=FileResponse,
-    responses={
-        **problems(416),
-        200: {"description": "The file", "content": _FILE},
-        206: {"description": "Ranges of it", "content": _FILE | {"multipart/byteranges": _BINARY}},
-        304: {"description": "If-None-Match names its ETag"},
-    },
+    responses=file_answers(*MEDIA_TYPES),
 )
 @router.head("/{name:path}", include_in_schema=False)
 def download_artifact(
@@ -84,21 +75,15 @@ def download_artifact(
     found = next((entry.artifact for entry in named if entry.name == name), None)
     if found is None:
         raise _no_such_artifact(name, named)
-    etag = f'"{found.sha256}"'
-    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
-    if _matches(request.headers.get("if-none-match", ""), etag):
-        return Response(status_code=304, headers=headers)
-    if request.headers.get("if-range", etag) == etag:
-        _check_range(request.headers.get("range"), found.size)
-    filename = PurePosixPath(name).name
     shown = found.media_type == "text/html"  # the report: read in the browser, cut off from this origin
-    return FileResponse(
+    file = FileResponse(
         get_store().get(found.sha256),
-        headers=headers | ({"Content-Security-Policy": REPORT_POLICY} if shown else {}),
+        headers={"Content-Security-Policy": REPORT_POLICY} if shown else None,
         media_type=found.media_type,
-        filename=filename,
+        filename=PurePosixPath(name).name,
         content_disposition_type="inline" if shown else "attachment",
     )
+    return send_file(request, file, found.sha256, found.size)
 
 
 def _position(named: list[NamedArtifact], artifact_id: str) -> int:
@@ -129,31 +114,3 @@ def _no_such_artifact(name: str, named: list[NamedArtifact]) -> Problem:
     found = f"{name!r} is a folder" if inside else f"there is no artifact {name!r}"
     has = f"files: {', '.join(listed[:20])}" if listed else "the job has made none yet"
     return Problem(404, "not_found", "Not found", f"{found}; {has}")
-
-
-def _matches(if_none_match: str, etag: str) -> bool:
-    sent = [part.strip().removeprefix("W/") for part in if_none_match.split(",")]
-    return etag in sent or sent == ["*"]
-
-
-def _check_range(value: str | None, size: int) -> None:
-    """Refuse what FileResponse would refuse in plain text.
-
-    Raises:
-        Problem: 400 for a malformed header, 416 for a range outside the file.
-    """
-    if value is None:
-        return
-    if not _RANGE.fullmatch(value):
-        raise _bad_range(400, "the header Range is malformed; send for example Range: bytes=1000-", size)
-    for part in value.partition("=")[2].split(","):
-        first, _, last = part.strip().partition("-")
-        if first and last and int(last) < int(first):
-            raise _bad_range(400, f"the range {part.strip()} ends before it starts", size)
-        if (int(first) if first else size - int(last)) >= size:
-            raise _bad_range(416, f"the range {part.strip()} lies outside the file of {size} bytes", size)
-
-
-def _bad_range(status: int, detail: str, size: int) -> Problem:
-    headers = {"Content-Range": f"bytes */{size}"} if status == 416 else None
-    return Problem(status, "bad_range", "The range cannot be sent", detail, headers=headers)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.artifacts import REPORT_POLICY
 from app.api.dependencies import Viewer, problems
+from app.api.downloads import file_answers, send_made
 from app.api.lookup import ExperimentId
 from app.api.schemas import Answer
 from app.db.models import JobStatus
@@ -45,10 +46,6 @@ class ResultsView(Answer):
     warnings: list[str]
 
 
-def _text(media_type: str) -> dict[int | str, dict[str, Any]]:
-    return {**problems(), 200: {"content": {media_type: {"schema": {"type": "string"}}}}}
-
-
 @router.get("/results", operation_id="experiment_results", responses=problems())
 def get_results(experiment_id: ExperimentId, caller: Viewer) -> ResultsView:
     """Per arm, by subset and over all samples: mean over seeds, deviation, interval, and the paired
@@ -72,45 +69,48 @@ def get_results(experiment_id: ExperimentId, caller: Viewer) -> ResultsView:
     "/results.csv",
     operation_id="experiment_results_csv",
     response_class=Response,
-    responses=_text("text/csv"),
+    responses=file_answers("text/csv"),
 )
-def get_results_csv(experiment_id: ExperimentId, caller: Viewer) -> Response:
+def get_results_csv(experiment_id: ExperimentId, request: Request, caller: Viewer) -> Response:
     """Every figure, a row each; opens in a spreadsheet without running a formula."""
-    return _download(experiment_id, "csv", "text/csv; charset=utf-8", results_csv)
+    return _download(request, experiment_id, "csv", "text/csv; charset=utf-8", results_csv)
 
 
 @router.get(
     "/results.tex",
     operation_id="experiment_results_tex",
     response_class=Response,
-    responses=_text("text/x-tex"),
+    responses=file_answers("text/x-tex"),
 )
-def get_results_tex(experiment_id: ExperimentId, caller: Viewer) -> Response:
+def get_results_tex(experiment_id: ExperimentId, request: Request, caller: Viewer) -> Response:
     """The table in the paper's form for LaTeX with booktabs."""
-    return _download(experiment_id, "tex", "text/x-tex; charset=utf-8", results_tex)
+    return _download(request, experiment_id, "tex", "text/x-tex; charset=utf-8", results_tex)
 
 
 @router.get(
     "/report.html",
     operation_id="experiment_report",
     response_class=Response,
-    responses=_text("text/html"),
+    responses=file_answers("text/html"),
 )
-def get_report(experiment_id: ExperimentId, caller: Viewer) -> Response:
+def get_report(experiment_id: ExperimentId, request: Request, caller: Viewer) -> Response:
     """The experiment in one self-contained page: method, tables, cost, findings, cases."""
     page = experiment_report(_results_or_404(experiment_id))
-    headers = {"Content-Security-Policy": REPORT_POLICY, "Cache-Control": "private, no-cache"}
-    return Response(
-        page.encode(errors="backslashreplace"), headers=headers, media_type="text/html; charset=utf-8"
-    )
+    content = page.encode(errors="backslashreplace")
+    headers = {"Content-Security-Policy": REPORT_POLICY}
+    return send_made(request, content, "text/html; charset=utf-8", headers)
 
 
 def _download(
-    experiment_id: str, extension: str, media_type: str, render: Callable[[Sequence[ArmResults]], str]
+    request: Request,
+    experiment_id: str,
+    extension: str,
+    media_type: str,
+    render: Callable[[Sequence[ArmResults]], str],
 ) -> Response:
     arms = _results_or_404(experiment_id).arms
     headers = {"Content-Disposition": f'attachment; filename="{experiment_id}.{extension}"'}
-    return Response(render(arms), headers=headers, media_type=media_type)
+    return send_made(request, render(arms).encode(), media_type, headers)
 
 
 def _results_or_404(experiment_id: str) -> ExperimentResults:

@@ -6,11 +6,12 @@ from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from app.api.dependencies import Limit, Researcher, Transaction, problems
+from app.api.downloads import file_answers, send_made
 from app.api.schemas import Answer, Page
 from app.api.studies import StudyId, find_study, lock_open_study
 from app.api.study_requests import Turn
@@ -134,26 +135,25 @@ def study_results(study_id: StudyId, session: Transaction, caller: Researcher) -
     "/{study_id}/export.csv",
     operation_id="export_study",
     response_class=Response,
-    responses={**problems(409), 200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+    responses={**problems(409), **file_answers("text/csv")},
 )
-def export_study(study_id: StudyId, session: Transaction, caller: Researcher) -> Response:
+def export_study(study_id: StudyId, request: Request, session: Transaction, caller: Researcher) -> Response:
     """Every standing vote with its pair, a row each; opens in a spreadsheet without running a formula."""
     study = readable_study(session, study_id)
     headers = {"Content-Disposition": f'attachment; filename="{study.id}.csv"'}
-    return Response(export_csv(session, study.id), headers=headers, media_type="text/csv; charset=utf-8")
+    content = export_csv(session, study.id).encode()
+    return send_made(request, content, "text/csv; charset=utf-8", headers)
 
 
 @router.get(
     "/{study_id}/export.jsonl",
     operation_id="export_preferences",
     response_class=Response,
-    responses={
-        **problems(409),
-        200: {"content": {"application/jsonl": {"schema": {"type": "string"}}}},
-    },
+    responses={**problems(409), **file_answers("application/jsonl")},
 )
 def export_preferences(
     study_id: StudyId,
+    request: Request,
     session: Transaction,
     caller: Researcher,
     ties: Annotated[
@@ -163,8 +163,7 @@ def export_preferences(
     """What raters prefer, a row a pair, in the format `pairwise` of datasets."""
     study = readable_study(session, study_id)
     headers = {"Content-Disposition": f'attachment; filename="{study.id}.jsonl"'}
-    content = preferences_jsonl(session, study, ties)
-    return Response(content, headers=headers, media_type="application/jsonl")
+    return send_made(request, preferences_jsonl(session, study, ties), "application/jsonl", headers)
 
 
 @router.get("/{study_id}/disagreements", operation_id="study_disagreements", responses=problems(409))

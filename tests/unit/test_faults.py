@@ -13,7 +13,7 @@ from deft_engine.faults import faults
 
 class _Asked(Spec):
     comment: Annotated[Text, Field(min_length=1, max_length=3)] = "a"
-    seeds: Annotated[list[int], Field(min_length=1)] = [1]
+    seeds: Annotated[list[int], Field(min_length=1)] = Field([1])
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_a_cut_download_is_resumed_only_for_the_same_content(api: Api, job: dict
 
 
 def test_a_range_that_cannot_be_sent(api: Api, job: dict[str, Any]) -> None:
-    malformed = ("bytes=5-2", "bytes=a-b", "lines=1-2", "bytes=", "bytes=\u0661-", "bytes=0-" + "9" * 5000)
+    malformed = ("bytes=5-2", "bytes=a-b", "bytes=", "bytes=\u0661-", "bytes=0-" + "9" * 5000)
     outside = ("bytes=-0", "bytes=99999999-", "bytes=0-1,99999999-")
     for asked in malformed + outside:
         path = f"/jobs/{job['id']}/artifacts/model/model.safetensors"
@@ -123,6 +123,17 @@ def test_a_range_that_cannot_be_sent(api: Api, job: dict[str, Any]) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
         if asked in outside:
             assert answer.headers["content-range"] == f"bytes */{len(WEIGHTS)}"
+
+
+def test_a_range_that_means_nothing_here_is_ignored(api: Api, job: dict[str, Any]) -> None:
+    name = "model/model.safetensors"
+    for asked in ("lines=1-2", "1-2", ""):
+        answer = download(api, job, name, Range=asked)
+        assert (answer.status_code, answer.content) == (200, WEIGHTS), asked
+    path, ranged = f"/jobs/{job['id']}/artifacts/{name}", {**api.researcher, "Range": "bytes=0-1"}
+    head = api.http.head(path, headers=ranged)
+    assert (head.status_code, head.headers["content-length"]) == (200, str(len(WEIGHTS)))
+    assert download(api, job, name, Range="BYTES=0-1").content == WEIGHTS[:2]
 
 
 def test_other_names_are_404(api: Api, job: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -155,6 +156,7 @@ def test_tables_for_spreadsheets_and_for_latex(api: Api) -> None:
 
     answer = api.get(f"/experiments/{made['id']}/results.tex")
     assert answer.headers["content-disposition"].endswith('.tex"')
+    assert answer.headers["etag"] == f'"{hashlib.sha256(answer.content).hexdigest()}"'
     tex = answer.text
     assert all(rule in tex for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
     assert r"=SUM(A1) \& 50\%\_\{x\} & 100 &" in tex
