@@ -17,12 +17,13 @@ _POSITIONS = r"(\d{1,19}-\d{0,19}|-\d{1,19})"
 _RANGE = re.compile(rf"bytes=\s*{_POSITIONS}(\s*,\s*{_POSITIONS})*\s*", re.ASCII | re.IGNORECASE)
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _TEXT = {"schema": {"type": "string"}}
+_ANY_JSON: dict[str, Any] = {"schema": {}}
 _CACHING = {"Cache-Control": "private, no-cache"}
 
 
 def file_answers(*media_types: str) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI's answers of an address that sends a file of one of these types."""
-    content = {name: _TEXT if name.startswith("text/") else _BINARY for name in media_types}
+    content = {name: _schema_of(name) for name in media_types}
     parts = {**content, "multipart/byteranges": _BINARY}
     return {
         **problems(416),
@@ -30,6 +31,12 @@ def file_answers(*media_types: str) -> dict[int | str, dict[str, Any]]:
         206: {"description": "Ranges of it", "content": parts},
         304: {"description": "If-None-Match names its ETag"},
     }
+
+
+def _schema_of(media_type: str) -> dict[str, Any]:
+    if media_type == "application/json":
+        return _ANY_JSON
+    return _TEXT if media_type.startswith("text/") else _BINARY
 
 
 def send_file(request: Request, file: FileResponse, sha256: str, size: int) -> Response:

@@ -66,6 +66,7 @@ def test_every_media_type_is_declared(api: Api, job: dict[str, Any]) -> None:
     assert len(sent) > 3
     assert sent <= set(answers["200"]["content"])
     assert sent <= set(answers["206"]["content"])
+    assert answers["200"]["content"]["application/json"] == {"schema": {}}  # any JSON, not a string
 
 
 def test_a_download_is_whole_and_named_by_its_hash(api: Api, job: dict[str, Any]) -> None:
