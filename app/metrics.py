@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from starlette.types import Scope
 
-from app.db.models import LIVE_STAGES, Attempt, Job, StageRun
+from app.db.claims import WRITE_REFUSED
+from app.db.models import LIVE_STAGES, Attempt, AuditEntry, Job, StageRun
 from app.db.session import transaction
 
 REGISTRY = CollectorRegistry()
@@ -53,6 +54,9 @@ class _DatabaseCollector:
             attempts = session.execute(
                 sa.select(Attempt.status, sa.func.count()).group_by(Attempt.status)
             ).all()
+            refused = session.execute(
+                sa.select(sa.func.count()).where(AuditEntry.action == WRITE_REFUSED)
+            ).all()
         yield _family(GaugeMetricFamily, "deft_jobs", "Jobs by status.", ("status",), jobs)
         yield _family(
             GaugeMetricFamily,
@@ -67,6 +71,13 @@ class _DatabaseCollector:
             "Claims of stage runs by how they ended; a lost one may write nothing any more (fenced).",
             ("status",),
             attempts,
+        )
+        yield _family(
+            CounterMetricFamily,
+            "deft_fenced_writes",
+            "Workers whose write was refused, because their lease was gone.",
+            (),
+            refused,
         )
 
     def describe(self) -> Iterator[GaugeMetricFamily]:

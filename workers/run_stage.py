@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from app.db.claims import AttemptEnd, Claim, LeaseLost, claim, fail, interrupt, succeed
+from app.db.claims import AttemptEnd, Claim, LeaseLost, claim, fail, interrupt, note_refusal, succeed
 from app.db.graph import Wanted
 from app.db.session import transaction
 from app.settings import Settings, get_settings
@@ -48,9 +48,7 @@ def run_stage(stage_run_id: str) -> None:
     ):
         log.info("claimed")
         try:
-            _Run(claimed, settings).carry_out()
-        except LeaseLost:
-            log.warning("lease_lost")
+            _carry_out(claimed, settings)
         except DBAPIError as error:
             log.warning("left_without_database", error=str(error.orig))
 
@@ -58,6 +56,19 @@ def run_stage(stage_run_id: str) -> None:
 def _claim(stage_run_id: str, worker: str, lease_seconds: float) -> Claim | None:
     with transaction() as session:
         return claim(session, stage_run_id, worker=worker, lease_seconds=lease_seconds)
+
+
+def _carry_out(claimed: Claim, settings: Settings) -> None:
+    try:
+        _Run(claimed, settings).carry_out()
+    except LeaseLost:
+        log.warning("lease_lost")
+        when_reachable(partial(_note_refusal, claimed), shutting_down)
+
+
+def _note_refusal(claimed: Claim) -> None:
+    with transaction() as session:
+        note_refusal(session, claimed)
 
 
 class _Run:

@@ -1,7 +1,7 @@
 """What a worker may do to a stage run: a claim is a lease and an attempt number, which every write carries.
 
 Each function but ``claim`` compares and sets: if the stage run is no longer in this attempt, nothing is
-written, the refusal is counted, and :class:`LeaseLost` is raised.
+written and :class:`LeaseLost` is raised; :func:`note_refusal` is what the worker does then.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from prometheus_client import Counter
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
@@ -22,6 +21,7 @@ from app.db.models import (
     Artifact,
     Attempt,
     AttemptStatus,
+    AuditEntry,
     Json,
     StageInput,
     StageRun,
@@ -29,7 +29,9 @@ from app.db.models import (
 )
 from app.ids import new_id
 
-FENCED_WRITES = Counter("deft_fenced_writes", "Writes refused because the writer's lease was gone.")
+WRITE_REFUSED = "stage.write_refused"
+"""The audit log's name for a worker whose write was refused, because its lease was gone."""
+
 _FIRST_BACKOFF_SECONDS = 1.0
 
 
@@ -210,9 +212,15 @@ def end_attempt(
 
 
 def refused(claim: Claim) -> LeaseLost:
-    """The error for a write that came too late; it is counted."""
-    FENCED_WRITES.inc()
+    """The error for a write that came too late."""
     return LeaseLost(f"attempt {claim.attempt} of {claim.run_id} is over")
+
+
+def note_refusal(session: Session, claim: Claim) -> None:
+    """Write down, for good, that a write of this attempt's worker was refused."""
+    worker = session.get_one(Attempt, (claim.run_id, claim.attempt)).worker
+    detail = {"attempt": claim.attempt}
+    session.add(AuditEntry(actor=worker, action=WRITE_REFUSED, target=claim.run_id, detail=detail))
 
 
 def hold(session: Session, claim: Claim) -> StageRun:

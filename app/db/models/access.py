@@ -46,7 +46,7 @@ class WebSession(Base):
 
 
 class AuditEntry(Base):
-    """Who did what to keys and studies; only ever appended to."""
+    """Who did what to keys and studies, and which worker came too late; only ever appended to."""
 
     __tablename__ = "audit_log"
 

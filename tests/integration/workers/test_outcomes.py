@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from app.db.models import Artifact, Attempt
 from app.db.session import transaction
+from app.metrics import render_metrics
 from app.settings import get_settings
 from app.store import get_store
 from deft_engine.canonical import sha256_hex
@@ -237,3 +238,4 @@ def test_a_lost_lease_stops_the_engine_and_writes_nothing(play: Play, job_id: st
     assert script.stops == [3.0]
     assert statuses(job_id)["import"] == "running"
     assert last_attempt(job_id).status == "running"
+    assert b"\ndeft_fenced_writes_total 1.0\n" in render_metrics()

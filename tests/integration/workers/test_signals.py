@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from app.db.models import Attempt
 from app.db.session import transaction
+from app.metrics import render_metrics
 from app.settings import get_settings
 from tests.orchestration_world import job, move, run, runs, statuses
 from tests.worker_world import (
@@ -97,6 +98,7 @@ def test_a_worker_stopped_beyond_its_lease_can_write_nothing_when_it_goes_on(dig
             assert finished(job_id) == "succeeded"
             stalled.send(signal.SIGCONT)
             until(lambda: log.read_text().count("lease_lost") == 1)
+            until(lambda: b"\ndeft_fenced_writes_total 1.0\n" in render_metrics())
     assert attempts(job_id) == ["lost", "succeeded"]
     assert each_step_once(job_id)
     assert job(job_id).status == "succeeded"
