@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 from fastapi import Depends, Request
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
 from sqlalchemy.orm import Session
 
 from app.cookies import RATER_COOKIE, SESSION_COOKIE
@@ -103,6 +104,20 @@ def require_annotator(principal: Annotated[Principal, Depends(authenticate_rater
     if principal.role is not Role.ANNOTATOR:
         raise _forbidden("this address is for annotators; open the annotator's personal link")
     return principal
+
+
+def reads_by_key(request: Request, lowest: Role) -> bool:
+    """Whether a page is asked for with a key as Bearer token, as a script does that has no cookie.
+
+    Raises:
+        Problem: 401, 403 or 404, as :func:`require`: the key is not usable, or not of this role.
+    """
+    scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
+    if scheme.lower() != "bearer":
+        return False
+    sent = HTTPAuthorizationCredentials(scheme=scheme, credentials=token)
+    require(lowest)(_authenticate(request, sent, None))
+    return True
 
 
 def start_web_session(session: Session, key: ApiKey) -> str:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Cookie, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from app.auth import end_web_session, find_usable_key, refuse_other_sites, start_web_session
+from app.auth import end_web_session, find_usable_key, reads_by_key, refuse_other_sites, start_web_session
 from app.cookies import SESSION_COOKIE
 from app.db.models import ApiKey, Experiment, Role, WebSession
 from app.db.queries import find_dataset, find_job
@@ -116,7 +116,9 @@ def _start_session(key_text: str) -> str | None:
 
 
 def _for_reader(request: Request, cookie: str | None) -> Response | None:
-    """None for somebody who is logged in; else the way to the login page."""
+    """None for somebody who is logged in or sends a key; else the way to the login page."""
+    if reads_by_key(request, Role.VIEWER):
+        return None
     if cookie is not None:
         with transaction() as session:
             found = session.get(WebSession, hash_secret(cookie))

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from app.api.assignments import AssignmentId, Rater
 from app.api.dependencies import Transaction
 from app.api.studies import StudyId, find_study
-from app.auth import find_logged_in, start_web_session
+from app.auth import find_logged_in, reads_by_key, start_web_session
 from app.cookies import RATER_COOKIE, SESSION_COOKIE
 from app.db.models import Annotator, ApiKey, Assignment, Job, Role, Study
 from app.errors import Problem, not_found
@@ -125,18 +125,21 @@ class Bar:
 
 
 @router.get("/studies/{study_id}/view")
-def view_study(study_id: StudyId, session: Transaction, cookie: SessionCookie = None) -> Response:
+def view_study(
+    study_id: StudyId, request: Request, session: Transaction, cookie: SessionCookie = None
+) -> Response:
     """Progress, bars of win, tie and lose with their table, and the form that invites raters."""
-    key = find_logged_in(session, cookie) if cookie else None
-    if key is not None and key.role is Role.VIEWER:
-        raise Problem(
-            403,
-            "forbidden",
-            "Not allowed",
-            "results need the role researcher; ask an admin for a key",
-        )
-    if key is None or key.role is Role.ANNOTATOR:
-        return RedirectResponse(f"/login?next={quote(f'/studies/{study_id}/view')}", 303)
+    if not reads_by_key(request, Role.RESEARCHER):
+        key = find_logged_in(session, cookie) if cookie else None
+        if key is not None and key.role is Role.VIEWER:
+            raise Problem(
+                403,
+                "forbidden",
+                "Not allowed",
+                "results need the role researcher; ask an admin for a key",
+            )
+        if key is None or key.role is Role.ANNOTATOR:
+            return RedirectResponse(f"/login?next={quote(f'/studies/{study_id}/view')}", 303)
     study = find_study(session, study_id)
     found = results(session, study)
     sizes = subset_sizes(session, study.id)

@@ -6,9 +6,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.cookies import RATER_COOKIE
+from app.db.models import Role
 from app.main import create_app
 from app.web import pages
-from tests.api_world import Api
+from tests.api_world import Api, headers_for
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "Sec-Fetch-Site": "same-origin"}
 
@@ -32,6 +33,24 @@ def test_a_page_of_nothing_says_so_as_a_page(logged_in: TestClient, path: str) -
     assert answer.headers["x-request-id"] in answer.text
     as_problem = logged_in.get(path)
     assert as_problem.headers["content-type"] == "application/problem+json"
+
+
+def test_a_script_reads_pages_with_its_key(api: Api) -> None:
+    dataset = f"/datasets/{api.dataset()['id']}/view"
+    for path in ("/", dataset):
+        answer = api.get(path)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    rater = headers_for(Role.ANNOTATOR)
+    for headers, path, status in [
+        (api.viewer, dataset, 200),
+        (api.viewer, "/studies/stu_x/view", 403),
+        (api.researcher, "/studies/stu_x/view", 404),
+        (rater, dataset, 404),
+        (rater, "/", 404),
+        ({"Authorization": "Bearer deft_wrong"}, "/", 401),
+        ({"Authorization": "Basic eDp5"}, "/", 303),
+    ]:
+        assert api.http.get(path, headers=headers, follow_redirects=False).status_code == status, path
 
 
 @pytest.mark.parametrize("path", ["/jobs/%00/dashboard", "/datasets/%00/view"])
