@@ -5,7 +5,8 @@
     DeftError
     |-- SpecError             the request itself is wrong                  (never retried)
     |-- DataError             the data is wrong, with its place            (never retried)
-    |   `-- FormatError       no reader fits, or a file cannot be decoded
+    |   |-- FormatError       no reader fits, or a file cannot be decoded
+    |   `-- NothingUsable     every row was read, and none can be used
     |-- ModelError            a model or tokenizer cannot be used          (never retried)
     |-- ResourceError         memory or disk ran out                       (never retried)
     |   |-- DiskFull
@@ -76,6 +77,22 @@ class FormatError(DataError):
     """No reader recognises the file, or it cannot be decoded at all."""
 
     code = "invalid_format"
+
+
+class NothingUsable(DataError):
+    """Every row of an upload was read, and none can be used; ``ledger.jsonl`` is whole and says why.
+
+    Args:
+        summary: what the import would have answered: ``rows``, ``rejected`` and so on.
+    """
+
+    def __init__(self, message: str, *, hint: str, code: str, summary: dict[str, Any]) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.summary = summary
+
+    def as_dict(self) -> dict[str, Any]:
+        """The ``error`` object, and the summary."""
+        return {**super().as_dict(), "summary": self.summary}
 
 
 class ModelError(DeftError):

@@ -19,6 +19,7 @@ from app.db.session import transaction
 from app.keys import create_key
 from app.store import get_store
 from deft_engine.run import StageRequest, StopRequest, execute
+from workers.run_folder import RunFolder
 
 ENDED = AttemptEnd(exit_code=0, log="printed by the process")
 RANKED = [
@@ -144,8 +145,9 @@ def _run(taken: Claim) -> None:
         if not manifest_file.exists():
             last = (folder / f"events-{taken.attempt}.jsonl").read_text().splitlines()[-1]
             error = {k: v for k, v in json.loads(last).items() if k not in ("seq", "time", "type")}
+            kept = RunFolder(folder).store_ledger(get_store()) if "summary" in error else []
             with transaction() as session:
-                fail(session, taken, error=error, ended=AttemptEnd(exit_code=1, log=""))
+                fail(session, taken, error=error, ended=AttemptEnd(exit_code=1, log=""), outputs=kept)
             return
         manifest = json.loads(manifest_file.read_text())
         files = {name: (folder / "out" / name).read_bytes() for name in manifest["outputs"]}

@@ -26,6 +26,7 @@ from workers.run_folder import RunFolder
 
 _POLL_SECONDS = 0.5
 _BATCH = 500
+_ERROR_FIELDS = ("code", "message", "hint", "retryable", "summary")
 
 log = structlog.get_logger()
 
@@ -118,5 +119,5 @@ class Reporter(threading.Thread):
         if event["type"] == "progress":
             return {**event, "eta_s": self._eta.seconds_left(event) if of_this_attempt else None}
         if event["type"] == "error" and of_this_attempt:
-            self.engine_error = {key: event[key] for key in ("code", "message", "hint", "retryable")}
+            self.engine_error = {key: event[key] for key in _ERROR_FIELDS if key in event}
         return event

@@ -13,6 +13,8 @@ from app.db.media_types import media_type
 from deft_engine.run import StageRequest
 from deft_engine.store import ArtifactStore
 
+LEDGER = "ledger.jsonl"
+
 _LOG_TAIL_BYTES = 64 * 1024
 
 
@@ -73,6 +75,12 @@ class RunFolder:
             sha256 = store.put(self.path / "out" / name, file["sha256"])
             outputs.append(Output(name, sha256, file["size"], media_type(name)))
         return outputs
+
+    def store_ledger(self, store: ArtifactStore) -> list[Output]:
+        """Put the ledger of an import of which nothing can be used (``NothingUsable``) into the store."""
+        ledger = self.path / "out.partial" / LEDGER
+        size = ledger.stat().st_size
+        return [Output(LEDGER, store.put(ledger), size, media_type(LEDGER))]
 
     def probe(self) -> None:
         """Write and remove a small file.

@@ -139,7 +139,9 @@ class _Run:
         elif self._grace is not None or status == EXIT_INTERRUPTED:
             self._write(interrupt, status)
         else:
-            self._write(fail, status, error=self._error(status))
+            error = self._error(status)
+            kept = self._folder.store_ledger(self._store) if "summary" in error else []
+            self._write(fail, status, error=error, outputs=kept)
 
     def _error(self, status: int | None) -> dict[str, Any]:
         """What the engine reported, or what its silence means."""

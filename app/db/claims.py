@@ -145,25 +145,27 @@ def succeed(
     if run.stage == "augment":
         (file,) = outputs
         run.result = {**run.result, "dataset": keep_as_dataset(session, run, file.sha256, file.size)}
-    session.add_all(
-        Artifact(
-            id=new_id("art"),
-            stage_run_id=run.id,
-            name=output.name,
-            sha256=output.sha256,
-            size=output.size,
-            media_type=output.media_type,
-        )
-        for output in outputs
-    )
+    _keep(session, run, outputs)
     end_attempt(session, run, AttemptStatus.SUCCEEDED, ended)
     end(session, run, StageStatus.SUCCEEDED)
     refresh_jobs(session, [run])
 
 
-def fail(session: Session, claim: Claim, *, error: Mapping[str, object], ended: AttemptEnd) -> None:
-    """The attempt failed; if another may help (``error["retryable"]``) and is left, the stage runs again."""
+def fail(
+    session: Session,
+    claim: Claim,
+    *,
+    error: Mapping[str, object],
+    ended: AttemptEnd,
+    outputs: Sequence[Output] = (),
+) -> None:
+    """The attempt failed; if another may help (``error["retryable"]``) and is left, the stage runs again.
+
+    Args:
+        outputs: what tells more of an error that is not retryable.
+    """
     run = _held_alone(session, claim)
+    _keep(session, run, outputs)
     end_attempt(session, run, AttemptStatus.FAILED, ended, dict(error))
     retry_or_fail(session, run, dict(error))
 
@@ -238,6 +240,20 @@ def hold(session: Session, claim: Claim) -> StageRun:
     if run is None:
         raise refused(claim)
     return run
+
+
+def _keep(session: Session, run: StageRun, outputs: Sequence[Output]) -> None:
+    session.add_all(
+        Artifact(
+            id=new_id("art"),
+            stage_run_id=run.id,
+            name=output.name,
+            sha256=output.sha256,
+            size=output.size,
+            media_type=output.media_type,
+        )
+        for output in outputs
+    )
 
 
 def _held_alone(session: Session, claim: Claim) -> StageRun:

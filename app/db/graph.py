@@ -168,7 +168,8 @@ def record_import(dataset: Dataset, run: StageRun) -> None:
     if run.status is StageStatus.SUCCEEDED:
         dataset.status, dataset.summary, dataset.error = DatasetStatus.READY, run.result, None
     elif run.status in ENDED_STAGES:
-        dataset.status, dataset.summary, dataset.error = DatasetStatus.INVALID, None, run.error
+        found = (run.error or {}).get("summary")
+        dataset.status, dataset.summary, dataset.error = DatasetStatus.INVALID, found, run.error
     else:
         dataset.status, dataset.summary, dataset.error = DatasetStatus.PROCESSING, None, None
 

@@ -21,7 +21,7 @@ from deft_engine.data.read_row import ReadRow
 from deft_engine.data.rows import RowReader, open_rows
 from deft_engine.data.samples import SampleWriter
 from deft_engine.data.validate import RowError, check_conversation, row_name
-from deft_engine.errors import DataError, FormatError
+from deft_engine.errors import FormatError, NothingUsable
 from deft_engine.mt_bench.files import FASTCHAT
 from deft_engine.mt_bench.importing import import_fastchat
 from deft_engine.run import StageContext
@@ -40,7 +40,7 @@ def run(context: StageContext[ImportSpec]) -> dict[str, Any]:
 
     Raises:
         FormatError: the file is of no known format, is damaged, or is beyond the limits.
-        DataError: not one row can be used; the message names the first one's line.
+        NothingUsable: not one row can be used; the message names the first one's line.
     """
     source = _Source.of(context)
     name: str = context.spec.format
@@ -206,14 +206,22 @@ class _Summary:
         if first is None:
             raise _without_rows()
         reasons = ", ".join(f"{count} {code}" for code, count in self.codes.most_common(4))
-        raise DataError(
+        raise NothingUsable(
             f"{self.unit} {first.line}: {first.detail}",
             hint=f"none of the {self.rows} rows can be used as {self.format} ({reasons}); correct them",
             code=first.code,
+            summary=self._counts(),
         )
 
     def as_dict(self) -> dict[str, Any]:
         responses = sum(length * count for length, count in self.lengths.items())
+        return {
+            **self._counts(),
+            "mean_prompt_chars": round(self.prompt_chars / self.samples, 1),
+            "mean_response_chars": round(self.response_chars / responses, 1),
+        }
+
+    def _counts(self) -> dict[str, Any]:
         return {
             "format": self.format,
             "rows": self.rows,
@@ -222,6 +230,4 @@ class _Summary:
             "responses_per_sample": {str(length): self.lengths[length] for length in sorted(self.lengths)},
             "subsets": {name: self.subsets[name] for name in sorted(self.subsets)},
             "scored": self.scored,
-            "mean_prompt_chars": round(self.prompt_chars / self.samples, 1),
-            "mean_response_chars": round(self.response_chars / responses, 1),
         }

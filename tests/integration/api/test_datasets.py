@@ -113,6 +113,24 @@ def test_a_file_with_nothing_usable_is_invalid(api: Api) -> None:
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_dataset")
 
 
+def test_the_ledger_of_a_file_with_nothing_usable_has_every_row(api: Api) -> None:
+    bad = [{"prompt": f"Q{i}?", "responses": ["one"]} for i in range(3)]
+    uploaded = api.upload(jsonl([*bad, {"prompt": "Q"}]))
+    run_stages("import")
+    found = api.get(f"/datasets/{uploaded['id']}").json()
+    assert (found["status"], found["format"]) == ("invalid", "ranked")
+    assert (found["rows"], found["samples"], found["rejected"]) == (4, 0, 4)
+    assert (found["responses_per_sample"], found["subsets"]) == ({}, {})
+    path = f"/datasets/{uploaded['id']}/validation"
+    first = api.get(path, params={"limit": 3}).json()
+    rest = api.get(path, params={"limit": 3, "after": 3}).json()
+    entries = [(entry["line"], entry["code"]) for entry in first["data"] + rest["data"]]
+    assert entries == [(1, "too_few_responses"), (2, "too_few_responses"), (3, "too_few_responses"),
+                       (4, "missing_field")]  # fmt: skip
+    assert (first["has_more"], rest["has_more"]) == (True, False)
+    assert set(found["error"]) == {"code", "message", "hint", "line"}
+
+
 FORM = {"Content-Type": "multipart/form-data"}
 BAD_UPLOADS = [
     ({"files": {"file": ("empty.jsonl", b"")}}, "empty_file", "/file"),

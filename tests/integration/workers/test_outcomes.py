@@ -17,6 +17,7 @@ from app.metrics import render_metrics
 from app.settings import get_settings
 from app.store import get_store
 from deft_engine.canonical import sha256_hex
+from deft_engine.errors import NothingUsable
 from deft_engine.events import EventWriter
 from deft_engine.store import LocalStore
 from tests.orchestration_world import DEFECT, align, events, job, move, run, runs, statuses, submit
@@ -128,6 +129,23 @@ def test_a_reported_error_is_the_stages(play: Play, job_id: str) -> None:
     assert [event.data for event in events(job_id) if event.type == "error"] == [
         {"stage": "import", **DEFECT}
     ]
+
+
+def test_an_upload_with_nothing_usable_keeps_its_ledger(play: Play, job_id: str) -> None:
+    told = NothingUsable("line 1: ...", hint="", code="wrong_type", summary={"rows": 1}).as_dict()
+
+    def act(folder: Path) -> None:
+        (folder / "out.partial").mkdir()
+        (folder / "out.partial" / "ledger.jsonl").write_bytes(b"every row")
+        (folder / "out.partial" / "samples.parquet").write_bytes(b"none")
+        with EventWriter(folder / "events-1.jsonl") as written:
+            written.error(told)
+
+    play(Script(1, act))
+    assert run(job_id, "import").error == told
+    with transaction() as session:
+        artifact = session.scalars(sa.select(Artifact)).one()
+    assert (artifact.name, get_store().get(artifact.sha256).read_bytes()) == ("ledger.jsonl", b"every row")
 
 
 @pytest.mark.parametrize("status", [1, 137, 139])
