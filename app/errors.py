@@ -23,7 +23,7 @@ from starlette.routing import compile_path
 from app.cookies import SESSION_COOKIE
 from app.web.render import render
 from deft_engine.errors import DataError, DeftError, DiskFull, ModelError, ResourceError, SpecError
-from deft_engine.faults import fault_detail, fault_pointer
+from deft_engine.faults import fault_detail, faults
 
 log = structlog.get_logger()
 
@@ -219,16 +219,21 @@ def _on_invalid_request(request: Request, error: Exception) -> Response:
         return _answer(request, _malformed_json(found[0], error.body))
     if isinstance(error.body, bytes):
         detail = "send it as JSON, with the header Content-Type: application/json"
-        faults = [FieldError(pointer="", code="content_type", detail=detail)]
+        wrong = [FieldError(pointer="", code="content_type", detail=detail)]
     else:
-        faults = [_field_error(fault, error.body) for fault in found]
-    return _answer(request, invalid_request(faults))
+        wrong = _field_errors(found, error.body)
+    return _answer(request, invalid_request(wrong))
 
 
-def _field_error(fault: Mapping[str, Any], body: Any) -> FieldError:
-    source, *path = fault["loc"]
-    pointer = fault_pointer(path, body, fault) if source == "body" else "/".join(map(str, path))
-    return FieldError(pointer=pointer, code=str(fault["type"]), detail=fault_detail(fault))
+def _field_errors(found: Sequence[Mapping[str, Any]], body: Any) -> list[FieldError]:
+    """Those of parameters and headers by their names, then those of the body by its pointers."""
+    named = [
+        FieldError(pointer="/".join(map(str, e["loc"][1:])), code=str(e["type"]), detail=fault_detail(e))
+        for e in found
+        if e["loc"][0] != "body"
+    ]
+    in_body = faults([{**e, "loc": e["loc"][1:]} for e in found if e["loc"][0] == "body"], body)
+    return named + [FieldError(pointer=f.pointer, code=f.code, detail=f.detail) for f in in_body]
 
 
 def _malformed_json(found: Mapping[str, Any], body: Any) -> Problem:

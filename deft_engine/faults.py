@@ -17,11 +17,20 @@ class Fault(NamedTuple):
 def faults(errors: Iterable[Mapping[str, Any]], value: Any) -> list[Fault]:
     """Each of pydantic's errors (``ValidationError.errors()``) once, in their order.
 
+    A list that is too short only because its entries are wrong is not told as well.
+
+
     Args:
         value: what was validated; it tells a path from the union tags that pydantic mixes into it.
     """
     found = (Fault(fault_pointer(e["loc"], value, e), str(e["type"]), fault_detail(e)) for e in errors)
-    return list(dict.fromkeys(found))
+    once = list(dict.fromkeys(found))
+    pointers = [fault.pointer for fault in once]
+    return [
+        fault
+        for fault in once
+        if fault.code != "too_short" or not any(other.startswith(f"{fault.pointer}/") for other in pointers)
+    ]
 
 
 def fault_pointer(path: Sequence[Any], value: Any, error: Mapping[str, Any]) -> str:

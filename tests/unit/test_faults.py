@@ -13,7 +13,7 @@ from deft_engine.faults import faults
 
 class _Asked(Spec):
     comment: Annotated[Text, Field(min_length=1, max_length=3)] = "a"
-    seeds: Annotated[list[int], Field(min_length=1)] = Field([1])
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,8 @@ class _Asked(Spec):
     [
         ({"comment": ""}, "must have at least 1 characters"),
         ({"comment": "abcd"}, "must have at most 3 characters"),
-        ({"seeds": []}, "List should have at least 1 item after validation, not 0"),
+        ({"seeds": []}, "Tuple should have at least 1 item after validation, not 0"),
+        ({"seeds": ["a"]}, "Input should be a valid integer, unable to parse string as an integer"),
     ],
 )
 def test_a_length_is_of_characters_in_a_text_and_of_items_in_a_list(
