@@ -13,8 +13,9 @@ from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from app.api.dependencies import Researcher, Transaction, Viewer, problems
-from app.api.schemas import Answer
+from app.api.dependencies import After, LimitOrAll, Researcher, Transaction, Viewer, problems
+from app.api.pages import page_of
+from app.api.schemas import Answer, Page
 from app.api.studies import StudyId, find_study, lock_open_study, lock_study
 from app.audit import note
 from app.auth import Principal
@@ -73,14 +74,6 @@ class AnnotatorAnswer(Answer):
     """Removed with their votes: none of them counts, and their pairs are free for others."""
     done: int
     total: int
-
-
-class Annotators(Answer):
-    """All raters of a study."""
-
-    object: Literal["list"] = "list"
-    data: list[AnnotatorAnswer]
-    has_more: Literal[False] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +144,17 @@ def make_annotator(asked: NewAnnotator, request: LinkRequest) -> Response:
 
 
 @router.get("", operation_id="list_annotators", responses=problems())
-def list_annotators(study_id: StudyId, session: Transaction, caller: Viewer) -> Annotators:
+def list_annotators(
+    study_id: StudyId,
+    session: Transaction,
+    caller: Viewer,
+    limit: LimitOrAll = None,
+    after: After = None,
+) -> Page[AnnotatorAnswer]:
     """All raters of the study with the number of pairs that they rated, and of those that are theirs."""
     study = find_study(session, study_id)
-    return Annotators(data=[AnnotatorAnswer.model_validate(rater) for rater in progress(session, study)])
+    raters, has_more = page_of(progress(session, study), lambda rater: rater.id, limit=limit, after=after)
+    return Page(data=[AnnotatorAnswer.model_validate(rater) for rater in raters], has_more=has_more)
 
 
 @router.post(

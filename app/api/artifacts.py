@@ -7,16 +7,17 @@ from pathlib import PurePosixPath
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Request
 from starlette.responses import FileResponse, Response
 
-from app.api.dependencies import After, Transaction, Viewer, problems
+from app.api.dependencies import After, LimitOrAll, Transaction, Viewer, problems
 from app.api.downloads import file_answers, send_file
 from app.api.lookup import JobId, job_or_404
+from app.api.pages import page_of
 from app.api.schemas import Answer, Page
 from app.db.media_types import MEDIA_TYPES
 from app.db.queries import NamedArtifact, artifacts_of_job
-from app.errors import FieldError, Problem, invalid_request
+from app.errors import Problem
 from app.store import get_store
 
 router = APIRouter(prefix="/jobs/{job_id}/artifacts", tags=["jobs"])
@@ -45,15 +46,13 @@ def list_artifacts(
     job_id: JobId,
     session: Transaction,
     caller: Viewer,
-    limit: Annotated[int | None, Query(ge=1, le=100, description="Entries of a page; none: all.")] = None,
+    limit: LimitOrAll = None,
     after: After = None,
 ) -> Page[ArtifactView]:
     """All files of the job's stages, reused ones included, in the order of the plan."""
     named = artifacts_of_job(session, job_or_404(session, job_id))
-    if after:
-        named = named[_position(named, after) + 1 :]
-    page = named[:limit]
-    return Page(data=[_view(job_id, entry) for entry in page], has_more=len(page) < len(named))
+    page, has_more = page_of(named, lambda entry: entry.artifact.id, limit=limit, after=after)
+    return Page(data=[_view(job_id, entry) for entry in page], has_more=has_more)
 
 
 @router.get(
@@ -84,14 +83,6 @@ def download_artifact(
         content_disposition_type="inline" if shown else "attachment",
     )
     return send_file(request, file, found.sha256, found.size)
-
-
-def _position(named: list[NamedArtifact], artifact_id: str) -> int:
-    for position, entry in enumerate(named):
-        if entry.artifact.id == artifact_id:
-            return position
-    fault = FieldError(pointer="after", code="unknown_cursor", detail="names no file of this job")
-    raise invalid_request([fault])
 
 
 def _view(job_id: str, entry: NamedArtifact) -> ArtifactView:

@@ -27,6 +27,7 @@ Researcher = Annotated[Principal, Depends(require(Role.RESEARCHER))]
 Admin = Annotated[Principal, Depends(require(Role.ADMIN))]
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Entries of a page.")]
+LimitOrAll = Annotated[int | None, Query(ge=1, le=100, description="Entries of a page; none: all.")]
 After = Annotated[
     str | None,
     Query(max_length=200, pattern=r"^[^\x00]*$", description="The last entry of the page before: its id."),

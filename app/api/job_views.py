@@ -70,6 +70,8 @@ class JobView(Answer):
 class AttemptView(Answer):
     """A claim of a stage by a worker."""
 
+    id: str
+    """Its run and number."""
     stage: str
     run: str
     number: int
@@ -148,6 +150,7 @@ def current_stage(runs: list[StageRun]) -> StageRun | None:
 def view_attempt(attempt: Attempt, stage: str) -> AttemptView:
     """A claim of a stage of this name."""
     return AttemptView(
+        id=f"{attempt.stage_run_id}/{attempt.number}",
         stage=stage,
         run=attempt.stage_run_id,
         number=attempt.number,

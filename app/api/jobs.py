@@ -8,10 +8,10 @@ from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 from starlette.responses import JSONResponse, Response
 
-from app.api.dependencies import After, Limit, Researcher, Transaction, Viewer, problems
+from app.api.dependencies import After, Limit, LimitOrAll, Researcher, Transaction, Viewer, problems
 from app.api.job_views import AttemptView, JobView, LogLine, view_attempt, view_job, view_log
 from app.api.lookup import JobId, job_or_404
-from app.api.pages import newest_first
+from app.api.pages import newest_first, page_of
 from app.api.schemas import Page
 from app.auth import Principal
 from app.db.models import Job, JobStatus
@@ -95,14 +95,19 @@ def resume(job_id: JobId, session: Transaction, caller: Researcher) -> JobView:
 
 
 @router.get("/{job_id}/attempts", operation_id="job_attempts", responses=problems())
-def job_attempts(job_id: JobId, session: Transaction, caller: Viewer) -> Page[AttemptView]:
+def job_attempts(
+    job_id: JobId,
+    session: Transaction,
+    caller: Viewer,
+    limit: LimitOrAll = None,
+    after: After = None,
+) -> Page[AttemptView]:
     """Every claim of the job's stages by a worker, with the end of its output."""
     job = job_or_404(session, job_id)
     stages = {place.stage_run_id: place.stage_run.stage for place in job.stages}
-    attempts = attempts_of_job(session, job)
-    return Page(
-        data=[view_attempt(attempt, stages[attempt.stage_run_id]) for attempt in attempts], has_more=False
-    )
+    views = [view_attempt(attempt, stages[attempt.stage_run_id]) for attempt in attempts_of_job(session, job)]
+    page, has_more = page_of(views, lambda view: view.id, limit=limit, after=after)
+    return Page(data=list(page), has_more=has_more)
 
 
 @router.get("/{job_id}/logs", operation_id="job_logs", responses=problems())

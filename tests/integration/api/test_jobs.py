@@ -56,6 +56,10 @@ def test_the_job_object_follows_its_stages(api: Api) -> None:
     assert (failed["error"]["code"], failed["error"]["hint"]) == ("invalid_data", "mend it")
     assert "line 3" in failed["error"]["message"]
     attempts = api.get(f"/jobs/{job['id']}/attempts").json()["data"]
+    first = api.get(f"/jobs/{job['id']}/attempts", params={"limit": 1}).json()
+    assert (first["data"], first["has_more"]) == (attempts[:1], True)
+    rest = api.get(f"/jobs/{job['id']}/attempts", params={"limit": 100, "after": attempts[0]["id"]}).json()
+    assert (rest["data"], rest["has_more"]) == (attempts[1:], False)
     mine = [entry for entry in attempts if entry["stage"] == "score"]
     assert [(entry["number"], entry["status"], entry["log"]) for entry in mine] == [(1, "failed", ENDED.log)]
 

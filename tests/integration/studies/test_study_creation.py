@@ -111,6 +111,10 @@ def test_invitation_shows_key_and_link_once(service: Service) -> None:
     assert invited["key"] not in listed.text
     assert token not in listed.text
     [rater] = listed.json()["data"]
+    path = f"/studies/{study['id']}/annotators?limit=1&after={rater['id']}"
+    assert service.http.get(path, headers=service.viewer).json() == {
+        "object": "list", "data": [], "has_more": False,
+    }  # fmt: skip
     assert (rater["done"], rater["total"], rater["revoked"]) == (0, 6, False)
 
 
