@@ -105,7 +105,7 @@ def measured(pause: float) -> dict[str, Any]:
 
 def main() -> None:
     arguments = parser(__doc__, "study_load")
-    arguments.add_argument("--pause", type=float, default=2.0, help="seconds over a pair, on average")
+    arguments.add_argument("--pause", type=float, default=1.0, help="seconds over a pair, on average")
     asked = arguments.parse_args()
     here = machine()
     design = {"raters": _RATERS, "pairs": len(_SUBSETS) * _PER_SUBSET, **_DESIGN, "pause": asked.pause}

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from app.studies.bootstrap import resampled_sums
 from app.studies.clusters import CONFIDENCE
 from app.studies.statistics import Judgment, Winner
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-_RESAMPLES, _SEED = 1000, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +64,9 @@ def krippendorff_interval(units: Sequence[Sequence[Hashable]]) -> tuple[float, f
     A draw in which all values are equal tells nothing and does not count.
     """
     coincidences = _coincidences(units)  # [units, values, values]
-    n = len(coincidences)
-    if n < 2:
+    if len(coincidences) < 2:
         return None
-    draws = np.random.default_rng(_SEED).multinomial(n, np.full(n, 1 / n), _RESAMPLES)
-    resampled = draws.astype(np.float64) @ coincidences.reshape(n, -1)
-    alphas = _alpha(resampled.reshape(_RESAMPLES, *coincidences.shape[1:]))
+    alphas = _alpha(resampled_sums(coincidences))
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(alphas[~np.isnan(alphas)], [tail, 100 - tail])
     return float(low), float(high)

@@ -97,14 +97,14 @@ def margin(votes: Sequence[Cast], influence: NDArray[np.float64]) -> float:
     Student's t has one degree of freedom less than there are raters or pairs, whichever are fewer. Never
     shorter than if raters, pairs or votes alone were independent: few clusters can cancel by chance.
     """
-    from scipy.stats import t  # takes longer to import than the rest of the service
+    from scipy.special import stdtrit  # not scipy.stats, which takes a second and more to import
 
     raters, by_rater = _sums([vote.rater for vote in votes], influence)
     pairs, by_pair = _sums([vote.pair for vote in votes], influence)
     alone = float((influence**2).sum())
     clusters = min(raters, pairs)
     variance = max(by_rater + by_pair - alone, by_rater, by_pair, alone) * clusters / (clusters - 1)
-    return float(t.ppf((1 + CONFIDENCE) / 2, clusters - 1) * np.sqrt(variance))
+    return float(stdtrit(clusters - 1, (1 + CONFIDENCE) / 2) * np.sqrt(variance))
 
 
 def logistic(inputs: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float64] | None:

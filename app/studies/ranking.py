@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from app.studies.bootstrap import resampled_sums
 from app.studies.clusters import CONFIDENCE
 from app.studies.statistics import POINTS, Judgment
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_RESAMPLES, _SEED = 1000, 0
 _TOLERANCE, _LONGEST, _ITERATIONS = 1e-9, 1.0, 200
 _PRIOR = 0.5  # a tie of every two systems: no strength is infinite, whoever never lost
 
@@ -37,7 +37,7 @@ def strengths(judgments: Sequence[Judgment], systems: int) -> list[Strength]:
     found = bradley_terry(wins.sum(axis=0))
     low, high = None, None
     if len(wins) > 1:
-        resampled = bradley_terry(_resample(wins))
+        resampled = bradley_terry(resampled_sums(wins))
         tail = 100 * (1 - CONFIDENCE) / 2
         low, high = np.percentile(resampled, [tail, 100 - tail], axis=0)
     votes = wins.sum(axis=(0, 1)) + wins.sum(axis=(0, 2))
@@ -87,11 +87,3 @@ def _wins_by_prompt(judgments: Sequence[Judgment], systems: int) -> NDArray[np.f
         wins[number, a, b] += share
         wins[number, b, a] += 1 - share
     return wins
-
-
-def _resample(wins: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Wins [resample, winner, loser] over prompts drawn with replacement."""
-    prompts = len(wins)
-    draws = np.random.default_rng(_SEED).multinomial(prompts, np.full(prompts, 1 / prompts), _RESAMPLES)
-    flat = draws.astype(np.float64) @ wins.reshape(prompts, -1)
-    return np.asarray(flat.reshape(_RESAMPLES, *wins.shape[1:]))

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Row, Select, func, select
-from sqlalchemy.orm import Session, defer
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
 
 from app.db.models import (
     Annotator,
@@ -34,7 +34,6 @@ AnswerT = TypeVar("AnswerT", Vote, Skip)
 
 _COUNTED = (Assignment.purpose == Purpose.PAIR, Annotator.excluded_at.is_(None))
 NOT_YET = Agreement(0, None, None, None, "the study's results are read after unblinding")
-_TEXTS = (StudyItem.prompt, StudyItem.response_a, StudyItem.response_b)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +192,36 @@ def hidden(study: Study) -> bool:
 
 def counted_judgments(session: Session, study_id: str) -> list[Judgment]:
     """The standing votes on pairs of the raters who were not removed."""
-    longer = func.char_length(StudyItem.response_a) - func.char_length(StudyItem.response_b)
-    without_texts = standing(Vote, study_id).options(*(defer(column) for column in _TEXTS))
-    return [_judgment(row) for row in session.execute(without_texts.add_columns(longer).where(*_COUNTED))]
+    rows = session.execute(
+        select(
+            StudyItem.id,
+            StudyItem.subset,
+            Annotator.id,
+            Vote.choice,
+            Assignment.a_is_left,
+            StudyItem.sample_id,
+            StudyItem.system_a,
+            StudyItem.system_b,
+            func.char_length(StudyItem.response_a) - func.char_length(StudyItem.response_b),
+        )
+        .join(Assignment, Assignment.item_id == StudyItem.id)
+        .join(Annotator, Annotator.id == Assignment.annotator_id)
+        .join(Vote, Vote.assignment_id == Assignment.id)
+        .where(StudyItem.study_id == study_id, Vote.undone_at.is_(None), *_COUNTED)
+    )
+    return [
+        Judgment(
+            item=item,
+            subset=subset,
+            rater=rater,
+            side=choice.value,
+            winner=winner_of(choice, a_is_left),
+            prompt=prompt,
+            systems=(system_a, system_b),
+            longer=longer,
+        )
+        for item, subset, rater, choice, a_is_left, prompt, system_a, system_b, longer in rows
+    ]
 
 
 def _figures(judgments: Sequence[Judgment], sizes: Iterable[str], systems: Sequence[str]) -> dict[str, Any]:
@@ -267,18 +293,4 @@ def standing(answer: type[AnswerT], study_id: str) -> Select[AnswerT, Assignment
         .join(Annotator, Annotator.id == Assignment.annotator_id)
         .where(StudyItem.study_id == study_id, answer.undone_at.is_(None))
         .order_by(StudyItem.position, Annotator.created_at, Annotator.id)
-    )
-
-
-def _judgment(row: Row[Vote, Assignment, StudyItem, Annotator, int]) -> Judgment:
-    vote, assignment, item, annotator, longer = row
-    return Judgment(
-        item=item.id,
-        subset=item.subset,
-        rater=annotator.id,
-        side=vote.choice.value,
-        winner=winner_of(vote.choice, assignment.a_is_left),
-        prompt=item.sample_id,
-        systems=(item.system_a, item.system_b),
-        longer=longer,
     )

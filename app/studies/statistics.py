@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from math import sqrt
+from typing import Literal
 
 from app.studies.clusters import CONFIDENCE, Cast, LengthControlled, WinRate, length_controlled, win_rate
-
-if TYPE_CHECKING:
-    from scipy.stats._result_classes import BinomTestResult
 
 Winner = Literal["a", "tie", "b"]
 Side = Literal["left", "tie", "right"]
@@ -73,10 +71,27 @@ class Outcome:
 
 def rate(count: int, n: int) -> Rate:
     """A share with its Wilson score interval."""
+    from scipy.special import ndtri  # not scipy.stats, which takes a second and more to import
+
     if n == 0:
         return Rate(count, n, None, None)
-    interval = _binomial_test(count, n).proportion_ci(CONFIDENCE, method="wilson")
-    return Rate(count, n, count / n, (float(interval.low), float(interval.high)))
+    share, z = count / n, float(ndtri((1 + CONFIDENCE) / 2))
+    scale = 1 + z**2 / n
+    centre = (share + z**2 / (2 * n)) / scale
+    reach = z * sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / scale
+    low = centre - reach if count else 0.0
+    high = centre + reach if count < n else 1.0
+    return Rate(count, n, share, (low, high))
+
+
+def sign_test(wins: int, losses: int) -> SignTest:
+    """The sign test without ties: twice the smaller tail of a fair coin's binomial."""
+    from scipy.special import bdtr
+
+    decided = wins + losses
+    if not decided:
+        return SignTest(decided, None)
+    return SignTest(decided, min(1.0, 2 * float(bdtr(min(wins, losses), decided, 0.5))))
 
 
 def outcome(judgments: Iterable[Judgment]) -> Outcome:
@@ -84,15 +99,13 @@ def outcome(judgments: Iterable[Judgment]) -> Outcome:
     votes = list(judgments)
     winners = Counter(vote.winner for vote in votes)
     sides = Counter(vote.side for vote in votes)
-    decided = winners["a"] + winners["b"]
     cast = [Cast(POINTS[vote.winner], vote.rater, vote.item) for vote in votes]
-    p_value = float(_binomial_test(winners["a"], decided).pvalue) if decided else None
     return Outcome(
         n=len(votes),
         win=rate(winners["a"], len(votes)),
         tie=rate(winners["tie"], len(votes)),
         lose=rate(winners["b"], len(votes)),
-        sign_test=SignTest(decided, p_value),
+        sign_test=sign_test(winners["a"], winners["b"]),
         left=rate(sides["left"], sides["left"] + sides["right"]),
         win_rate=win_rate(cast),
         length_controlled=length_controlled(cast, [vote.longer for vote in votes]),
@@ -107,10 +120,3 @@ def by_subset(judgments: Sequence[Judgment], subsets: Iterable[str]) -> dict[str
 def by_aspect(judgments: Sequence[Judgment]) -> dict[str, Outcome]:
     """The outcome of each aspect."""
     return {aspect: outcome(filter(belongs, judgments)) for aspect, belongs in ASPECTS.items()}
-
-
-def _binomial_test(successes: int, n: int) -> BinomTestResult:
-    """Exact test of "the probability is 1/2"."""
-    from scipy.stats import binomtest  # takes longer to import than the rest of the service
-
-    return binomtest(successes, n, 0.5)
