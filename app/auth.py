@@ -5,7 +5,7 @@ Raters have a cookie of their own: a browser can hold a researcher's session and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -52,6 +52,15 @@ class Principal:
     credential: str = field(repr=False)  # the key's or cookie's text
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a caller shows to be let in, before anybody has looked it up."""
+
+    credential: str = field(repr=False)
+    is_cookie: bool
+    request: Request
+
+
 def authenticate(
     request: Request, bearer: _Bearer, session: _SessionCookie, rater: _RaterCookie
 ) -> Principal:
@@ -62,17 +71,19 @@ def authenticate(
     Raises:
         Problem: 401 without a usable key, 400 for a key in the address, 403 for another site's cookie.
     """
-    return _authenticate(request, bearer, session or rater)
+    shown = _shown(request, bearer, session or rater)
+    with transaction() as own:
+        return _recognised(own, shown)
 
 
-def authenticate_rater(
+async def shown_by_rater(
     request: Request, bearer: _Bearer, session: _SessionCookie, rater: _RaterCookie
-) -> Principal:
-    """The caller of a rater's address; a dependency. Raises as :func:`authenticate`."""
-    return _authenticate(request, bearer, rater or session)
+) -> Shown:
+    """What the caller of a rater's address shows; a dependency. Raises as :func:`authenticate`."""
+    return _shown(request, bearer, rater or session)
 
 
-def require(lowest: Role) -> Callable[[Principal], Principal]:
+def require(lowest: Role) -> Callable[[Principal], Awaitable[Principal]]:
     """A dependency: the caller, who must have at least this role (viewer < researcher < admin).
 
     An annotator gets 404; :func:`require_annotator` is for them.
@@ -81,7 +92,7 @@ def require(lowest: Role) -> Callable[[Principal], Principal]:
         Problem: 401, 403 or 404.
     """
 
-    def check(principal: Annotated[Principal, Depends(authenticate)]) -> Principal:
+    async def check(principal: Annotated[Principal, Depends(authenticate)]) -> Principal:
         if principal.role is Role.ANNOTATOR:
             raise Problem(
                 404, "not_found", "Not found", "there is nothing at this address for an annotator's key"
@@ -95,12 +106,13 @@ def require(lowest: Role) -> Callable[[Principal], Principal]:
     return check
 
 
-def require_annotator(principal: Annotated[Principal, Depends(authenticate_rater)]) -> Principal:
-    """A dependency: the caller, who must be an annotator.
+def require_annotator(session: Session, shown: Shown) -> Principal:
+    """The caller, who must be an annotator, looked up in the request's own transaction.
 
     Raises:
         Problem: 401 or 403.
     """
+    principal = _recognised(session, shown)
     if principal.role is not Role.ANNOTATOR:
         raise _forbidden("this address is for annotators; open the annotator's personal link")
     return principal
@@ -174,51 +186,52 @@ def refuse_other_sites(request: Request) -> None:
         )
 
 
-def _authenticate(
-    request: Request, bearer: HTTPAuthorizationCredentials | None, cookie: str | None
-) -> Principal:
+def _shown(request: Request, bearer: HTTPAuthorizationCredentials | None, cookie: str | None) -> Shown:
     _refuse_key_in_address(request)
     if bearer is not None:
-        with_this_text = sa.select(ApiKey).where(ApiKey.hash == hash_secret(bearer.credentials))
-        principal = _find(bearer.credentials, with_this_text, request_id_of(request))
-    elif cookie is not None:
+        return Shown(bearer.credentials, False, request)
+    if cookie is not None:
         refuse_other_sites(request)
-        principal = _find(cookie, _key_behind(cookie), request_id_of(request))
-    else:
-        raise _unauthorized("no key was sent", "send the header Authorization: Bearer deft_...")
-    request.state.key_id = principal.key_id
-    return principal
+        return Shown(cookie, True, request)
+    raise _unauthorized("no key was sent", "send the header Authorization: Bearer deft_...")
 
 
 def _key_behind(cookie: str) -> sa.Select[ApiKey]:
-    lives = (WebSession.hash == hash_secret(cookie)) & (WebSession.expires_at > sa.func.now())
-    return sa.select(ApiKey).join(WebSession).where(lives)
+    return sa.select(ApiKey).join(WebSession).where(_lives(cookie))
 
 
-def _find(credential: str, query: sa.Select[ApiKey], request_id: str) -> Principal:
+def _lives(cookie: str) -> sa.ColumnElement[bool]:
+    return (WebSession.hash == hash_secret(cookie)) & (WebSession.expires_at > sa.func.now())
+
+
+def _recognised(session: Session, shown: Shown) -> Principal:
     # Looked up by the hash of 256 random bits: how long a comparison takes tells nothing about any key.
-    with transaction() as session:
-        found = session.execute(query.add_columns(is_usable())).one_or_none()
-        if found is None:
-            raise _unauthorized("the key is unknown", "check it, or ask an admin for a new one")
-        key, usable = found
-        if not usable:
-            why = "has expired" if key.revoked_at is None else "was revoked"
-            raise _unauthorized(f"the key {why}", "ask an admin for a new one")
-        now = datetime.now(UTC)
-        if key.last_used_at is None or now - key.last_used_at > _USE_NOTED_EVERY:
-            key.last_used_at = now
-        annotator = None
-        if key.role is Role.ANNOTATOR:
-            annotator = session.scalar(sa.select(Annotator).where(Annotator.key_id == key.id))
-        return Principal(
-            key.id,
-            key.role,
-            annotator.id if annotator else None,
-            annotator.study_id if annotator else None,
-            request_id,
-            credential,
-        )
+    query = sa.select(
+        ApiKey.id,
+        ApiKey.role,
+        ApiKey.revoked_at,
+        ApiKey.last_used_at,
+        is_usable(),
+        Annotator.id,
+        Annotator.study_id,
+    ).outerjoin(Annotator, Annotator.key_id == ApiKey.id)
+    if shown.is_cookie:
+        query = query.join(WebSession, WebSession.key_id == ApiKey.id).where(_lives(shown.credential))
+    else:
+        query = query.where(ApiKey.hash == hash_secret(shown.credential))
+    found = session.execute(query).one_or_none()
+    if found is None:
+        raise _unauthorized("the key is unknown", "check it, or ask an admin for a new one")
+    key_id, role, revoked_at, last_used_at, usable, annotator_id, study_id = found
+    if not usable:
+        why = "has expired" if revoked_at is None else "was revoked"
+        raise _unauthorized(f"the key {why}", "ask an admin for a new one")
+    now = datetime.now(UTC)
+    if last_used_at is None or now - last_used_at > _USE_NOTED_EVERY:
+        session.execute(sa.update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=now))
+        session.commit()  # at once: who revokes the key has locked the study, for which this request may wait
+    shown.request.state.key_id = key_id
+    return Principal(key_id, role, annotator_id, study_id, request_id_of(shown.request), shown.credential)
 
 
 def _refuse_key_in_address(request: Request) -> None:

@@ -10,13 +10,15 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import Field, StringConstraints
+from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from app.api.dependencies import Transaction, problems
+from app.api.dependencies import problems
 from app.api.schemas import Answer
 from app.api.studies import StudyId
-from app.auth import Principal, require_annotator
+from app.auth import Shown, require_annotator, shown_by_rater
 from app.db.models import Choice
+from app.db.session import transaction
 from app.errors import Problem, not_found
 from app.settings import get_settings
 from app.studies.answers import (
@@ -43,13 +45,23 @@ class RaterIdentity:
     study_id: str
 
 
-def _rater(caller: Annotated[Principal, Depends(require_annotator)]) -> RaterIdentity:
-    if caller.annotator_id is None or caller.study_id is None:
-        raise not_found("annotator of the key", caller.key_id)
-    return RaterIdentity(caller.annotator_id, caller.study_id)
+@contextmanager
+def rating(shown: Shown) -> Iterator[tuple[Session, RaterIdentity]]:
+    """A rater's request: its one transaction, and whose it is.
+
+    Entered in the endpoint and not by dependencies, each of which visits a thread of its own (ADR 94).
+
+    Raises:
+        Problem: 401, or 403 for who is no annotator.
+    """
+    with transaction() as session:
+        caller = require_annotator(session, shown)
+        if caller.annotator_id is None or caller.study_id is None:
+            raise not_found("annotator of the key", caller.key_id)
+        yield session, RaterIdentity(caller.annotator_id, caller.study_id)
 
 
-Rater = Annotated[RaterIdentity, Depends(_rater)]
+Caller = Annotated[Shown, Depends(shown_by_rater)]
 AssignmentId = Annotated[str, Path(pattern=r"^[^\x00]+$", max_length=100)]
 After = Annotated[
     str | None, Query(pattern=r"^[^\x00]+$", max_length=100, description="An assignment of the rater's.")
@@ -131,21 +143,18 @@ class VoteAnswer(Answer):
     "/studies/{study_id}/assignments:next",
     operation_id="next_assignment",
     response_model=PairAnswer,
-    response_model_exclude_none=True,
     responses={**problems(409), 204: {"description": "All of the rater's pairs are rated"}},
 )
-def next_assignment(
-    study_id: StudyId, session: Transaction, rater: Rater, after: After = None
-) -> PairAnswer | Response:
+def next_assignment(study_id: StudyId, caller: Caller, after: After = None) -> PairAnswer | Response:
     """The rater's first open pair, or else a new one, reserved for 30 minutes; the same pair in every tab.
 
     With `after`, an assignment: the pair that comes after it, for pages that hold the pairs to come; at most
     five pairs wait for an answer at a time.
     """
-    _refuse_other_study(rater, study_id)
-    with _told(after or study_id):
+    with rating(caller) as (session, rater), _told(after or study_id):
+        _refuse_other_study(rater, study_id)
         pair = next_pair(session, rater.annotator_id, _lease(), after)
-    return Response(status_code=204) if pair is None else PairAnswer.model_validate(pair)
+    return Response(status_code=204) if pair is None else _sent(PairAnswer.model_validate(pair))
 
 
 @router.get(
@@ -154,33 +163,34 @@ def next_assignment(
     response_model=LastAnswer,
     responses={**problems(), 204: {"description": "Nothing is rated or skipped"}},
 )
-def last_assignment(study_id: StudyId, session: Transaction, rater: Rater) -> LastAnswer | Response:
+def last_assignment(study_id: StudyId, caller: Caller) -> LastAnswer | Response:
     """The pair that the rater rated or skipped last, on whichever device: what to undo."""
-    _refuse_other_study(rater, study_id)
-    last = last_answered(session, rater.annotator_id)
+    with rating(caller) as (session, rater):
+        _refuse_other_study(rater, study_id)
+        last = last_answered(session, rater.annotator_id)
     return Response(status_code=204) if last is None else LastAnswer(id=last)
 
 
 @router.post(
     "/assignments/{assignment_id}",
     operation_id="vote",
-    response_model_exclude_none=True,
+    response_model=VoteAnswer,
     responses=problems(409),
 )
-def cast_vote(assignment_id: AssignmentId, asked: NewVote, session: Transaction, rater: Rater) -> VoteAnswer:
+def cast_vote(assignment_id: AssignmentId, asked: NewVote, caller: Caller) -> Response:
     """Choose. The same choice again is the same vote; another one must be undone first. Late is kept."""
-    with _told(assignment_id):
+    with rating(caller) as (session, rater), _told(assignment_id):
         ballot = Ballot(asked.choice, asked.comment or None, asked.harmful, asked.seconds)
         feedback = vote(session, rater.annotator_id, assignment_id, ballot)
-    return VoteAnswer.model_validate({"id": assignment_id, "choice": asked.choice, "feedback": feedback})
+    return _sent(
+        VoteAnswer.model_validate({"id": assignment_id, "choice": asked.choice, "feedback": feedback})
+    )
 
 
 @router.post("/assignments/{assignment_id}/skip", operation_id="skip_assignment", responses=problems(409))
-def skip_assignment(
-    assignment_id: AssignmentId, asked: NewSkip, session: Transaction, rater: Rater
-) -> SkipAnswer:
+def skip_assignment(assignment_id: AssignmentId, asked: NewSkip, caller: Caller) -> SkipAnswer:
     """Leave a pair unjudged; it does not come again unless this is undone. Twice is as once."""
-    with _told(assignment_id):
+    with rating(caller) as (session, rater), _told(assignment_id):
         skip(session, rater.annotator_id, assignment_id, asked.reason, asked.harmful)
     return SkipAnswer(id=assignment_id, reason=asked.reason)
 
@@ -191,9 +201,9 @@ def skip_assignment(
     response_model_exclude_none=True,
     responses=problems(409),
 )
-def undo_vote(assignment_id: AssignmentId, session: Transaction, rater: Rater) -> PairAnswer:
+def undo_vote(assignment_id: AssignmentId, caller: Caller) -> PairAnswer:
     """Take a vote or a skip back; the answer is the pair, open again."""
-    with _told(assignment_id):
+    with rating(caller) as (session, rater), _told(assignment_id):
         return PairAnswer.model_validate(undo(session, rater.annotator_id, assignment_id, _lease()))
 
 
@@ -233,6 +243,11 @@ def _told(name: str) -> Iterator[None]:
             "Too many pairs wait for an answer",
             f"{OPEN_AT_MOST} pairs are open; vote on them before you ask for more",
         ) from error
+
+
+def _sent(answer: Answer) -> Response:
+    """Written here, as FastAPI would check it once more, in another visit to a thread (ADR 94)."""
+    return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
 
 
 def _refuse_other_study(rater: RaterIdentity, study_id: str) -> None:

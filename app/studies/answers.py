@@ -1,6 +1,6 @@
 """What raters answer: a vote, a skip, and the taking back of either, in the caller's transaction.
 
-A rater's row is locked first, as in ``assignments.py``: of two different answers to a pair the first counts.
+A rater's row is locked, as in ``assignments.py``: of two different answers to a pair the first counts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sqlalchemy import func, select, union_all
 from sqlalchemy.orm import Session
 
 from app.db.models import Assignment, Choice, Purpose, Skip, Standing, Vote
-from app.studies.assignments import Pair, lock_rater, own_assignment, pair_of
+from app.studies.assignments import Pair, lock_rater, pair_of
 from app.studies.dealing import workload
 from app.studies.places import move
 
@@ -59,9 +59,8 @@ def vote(session: Session, annotator_id: str, assignment_id: str, ballot: Ballot
         SkipStands: the pair was skipped.
         StudyClosed: the study was unblinded.
     """
-    lock_rater(session, annotator_id)
-    assignment = own_assignment(session, annotator_id, assignment_id)
-    standing = _standing(session, assignment.id)
+    *_, assignment = lock_rater(session, annotator_id, assignment_id)
+    standing = _standing(session, assignment)
     if isinstance(standing, Skip):
         raise SkipStands
     if standing is not None:
@@ -69,7 +68,6 @@ def vote(session: Session, annotator_id: str, assignment_id: str, ballot: Ballot
         if kept != ballot:
             raise VoteStands
         return _feedback(assignment, ballot.choice)
-    late = session.scalar(select(func.now() > assignment.lease_until))
     session.add(
         Vote(
             assignment_id=assignment.id,
@@ -77,7 +75,7 @@ def vote(session: Session, annotator_id: str, assignment_id: str, ballot: Ballot
             comment=ballot.comment,
             harmful=ballot.harmful,
             seconds=ballot.seconds,
-            late=bool(late),
+            late=func.now() > assignment.lease_until,
         )
     )
     move(session, assignment, Standing.VOTED)
@@ -93,9 +91,8 @@ def skip(session: Session, annotator_id: str, assignment_id: str, reason: str, h
         SkipStands: it was skipped for another reason, or flagged otherwise.
         StudyClosed: the study was unblinded.
     """
-    lock_rater(session, annotator_id)
-    assignment = own_assignment(session, annotator_id, assignment_id)
-    standing = _standing(session, assignment.id)
+    *_, assignment = lock_rater(session, annotator_id, assignment_id)
+    standing = _standing(session, assignment)
     if isinstance(standing, Vote):
         raise VoteStands
     if standing is not None:
@@ -114,9 +111,8 @@ def undo(session: Session, annotator_id: str, assignment_id: str, lease: timedel
         NotVoted: neither stands.
         StudyClosed: the study was unblinded.
     """
-    annotator, study = lock_rater(session, annotator_id)
-    assignment = own_assignment(session, annotator_id, assignment_id)
-    standing = _standing(session, assignment.id)
+    study, annotator, assignment = lock_rater(session, annotator_id, assignment_id)
+    standing = _standing(session, assignment)
     if standing is None:
         raise NotVoted
     standing.undone_at = func.now()
@@ -143,9 +139,11 @@ def last_answered(session: Session, annotator_id: str) -> str | None:
     )
 
 
-def _standing(session: Session, assignment_id: str) -> Vote | Skip | None:
-    a_vote = select(Vote).where(Vote.assignment_id == assignment_id, Vote.undone_at.is_(None))
-    a_skip = select(Skip).where(Skip.assignment_id == assignment_id, Skip.undone_at.is_(None))
+def _standing(session: Session, assignment: Assignment) -> Vote | Skip | None:
+    if assignment.standing is Standing.OPEN:
+        return None
+    a_vote = select(Vote).where(Vote.assignment_id == assignment.id, Vote.undone_at.is_(None))
+    a_skip = select(Skip).where(Skip.assignment_id == assignment.id, Skip.undone_at.is_(None))
     return session.scalars(a_vote).one_or_none() or session.scalars(a_skip).one_or_none()
 
 

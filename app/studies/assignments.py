@@ -1,6 +1,6 @@
 """The pairs that a rater holds. Every function runs in the caller's transaction.
 
-A rater's row is locked first, so that two tabs see one order of events: both get the same open pairs. A pair
+A rater's row is locked, so that two tabs see one order of events: both get the same open pairs. A pair
 is open until the rater votes on it or skips it (``answers.py``).
 """
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from app.db.models import Annotator, Assignment, Purpose, Standing, Study, StudyItem
+from app.db.models import Annotator, Assignment, Purpose, Standing, Study
 from app.studies.dealing import Workload, deal, workload
-from app.studies.places import let_go_of_the_left, still_wanted
+from app.studies.places import left_by_others, let_go_of_the_left, still_wanted
 
 OPEN_AT_MOST = 5
 """Open pairs of a rater who reads ahead: enough for a few without the network."""
@@ -59,9 +59,13 @@ def next_pair(session: Session, annotator_id: str, lease: timedelta, after: str 
         TooManyOpen: ``after`` is the last pair, and ``OPEN_AT_MOST`` wait for an answer.
         StudyClosed: the study was unblinded.
     """
-    annotator, study = lock_rater(session, annotator_id)
-    held = None if after is None else own_assignment(session, annotator_id, after)
-    let_go_of_the_left(session, study, but=annotator.id)
+    study, somebody_left = _lock_study(session, annotator_id)
+    annotator = session.scalars(select(Annotator).where(Annotator.id == annotator_id).with_for_update()).one()
+    held = None if after is None else session.get(Assignment, after)
+    if after is not None and (held is None or held.annotator_id != annotator.id):
+        raise NoSuchAssignment
+    if somebody_left:
+        let_go_of_the_left(session, study, but=annotator.id)
     opened = session.scalars(
         select(Assignment)
         .where(
@@ -78,9 +82,11 @@ def next_pair(session: Session, annotator_id: str, lease: timedelta, after: str 
     assignment = following[0] if following else deal(session, annotator, study, work)
     if assignment is None:
         return None
-    for one in {*wanted, assignment}:
-        one.lease_until = func.now() + lease
+    assignment.lease_until = func.now() + lease
     session.flush()
+    if others := [one.id for one in wanted if one is not assignment]:
+        theirs = update(Assignment).where(Assignment.id.in_(others)).values(lease_until=func.now() + lease)
+        session.execute(theirs.execution_options(synchronize_session=False))
     return pair_of(session, assignment, study, work)
 
 
@@ -89,36 +95,40 @@ def _place(assignment: Assignment) -> tuple[datetime, str]:
     return assignment.created_at, assignment.id
 
 
-def lock_rater(session: Session, annotator_id: str) -> tuple[Annotator, Study]:
-    """Lock the rater against their other tabs, and the study (shared) against being closed meanwhile.
+def lock_rater(
+    session: Session, annotator_id: str, assignment_id: str
+) -> tuple[Study, Annotator, Assignment]:
+    """Lock the rater against their other tabs with a pair that they were dealt, and the study (shared).
+
+    The study comes first, as for researchers, who lock it before they remove a rater or close it.
 
     Raises:
         StudyClosed: it was unblinded.
-    """
-    annotator = session.scalars(select(Annotator).where(Annotator.id == annotator_id).with_for_update()).one()
-    study = session.scalars(
-        select(Study).where(Study.id == annotator.study_id).with_for_update(read=True)
-    ).one()
-    if study.unblinded_at is not None:
-        raise StudyClosed
-    return annotator, study
-
-
-def own_assignment(session: Session, annotator_id: str, assignment_id: str) -> Assignment:
-    """A pair that the rater was dealt, locked.
-
-    Raises:
         NoSuchAssignment: it was dealt to nobody, or to another.
     """
-    assignment = session.get(Assignment, assignment_id, with_for_update=True)
-    if assignment is None or assignment.annotator_id != annotator_id:
+    study, _ = _lock_study(session, annotator_id)
+    both = select(Annotator, Assignment).join(Assignment, Assignment.annotator_id == Annotator.id)
+    mine = both.where(Annotator.id == annotator_id, Assignment.id == assignment_id)
+    found = session.execute(mine.with_for_update()).one_or_none()
+    if found is None:
         raise NoSuchAssignment
-    return assignment
+    return study, *found
+
+
+def _lock_study(session: Session, annotator_id: str) -> tuple[Study, bool]:
+    """A rater's study, shared, and whether somebody else left a pair of it."""
+    left = left_by_others(Study.id, annotator_id).correlate(Study).exists()
+    theirs = select(Study, left).join(Annotator, Annotator.study_id == Study.id)
+    shared = theirs.where(Annotator.id == annotator_id).with_for_update(read=True, of=Study)
+    study, somebody_left = session.execute(shared).one()
+    if study.unblinded_at is not None:
+        raise StudyClosed
+    return study, somebody_left
 
 
 def pair_of(session: Session, assignment: Assignment, study: Study, work: Workload) -> Pair:
     """What the rater sees of an assignment, and how far they are."""
-    item = session.get_one(StudyItem, assignment.item_id)
+    item = assignment.item
     responses = (item.response_a, item.response_b)
     return Pair(
         id=assignment.id,

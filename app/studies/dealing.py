@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, select, true
 from sqlalchemy.orm import Session
 
 from app.db.models import Annotator, Assignment, ItemKind, Purpose, Standing, Study, StudyItem, StudyPlace
@@ -33,20 +33,25 @@ def workload(session: Session, annotator: Annotator, study: Study) -> Workload:
 
     The total does not depend on what of it was dealt already, so that it hides which are gold and repeats.
     """
-    rows = session.execute(
-        select(Assignment.purpose, Assignment.standing, func.count())
+    free = free_pairs(annotator, study).with_only_columns(func.count().label("pairs")).subquery()
+    given = (
+        select(Assignment.purpose, Assignment.standing, func.count().label("pairs"))
         .where(Assignment.annotator_id == annotator.id, Assignment.standing != Standing.RELEASED)
         .group_by(Assignment.purpose, Assignment.standing)
+        .subquery()
     )
+    columns = free.c.pairs, given.c.purpose, given.c.standing, given.c.pairs
+    rows = session.execute(select(*columns).select_from(free).outerjoin(given, true())).all()
     dealt: Counter[Purpose] = Counter()
     done = 0
-    for purpose, standing, count in rows:
-        dealt[purpose] += count
-        done += count if standing is not Standing.OPEN else 0
-    free = _count(session, free_pairs(annotator, study))
-    pairs = dealt[Purpose.PAIR] + free
+    for _, purpose, standing, count in rows:
+        if purpose is not None:
+            dealt[purpose] += count
+            done += count if standing is not Standing.OPEN else 0
+    to_deal = rows[0][0]
+    pairs = dealt[Purpose.PAIR] + to_deal
     checks = _gold_due(annotator, study, pairs) + _repeats_due(annotator, study, pairs)
-    return Workload(dealt, free, done, total=study.tutorial + pairs + checks)
+    return Workload(dealt, to_deal, done, total=study.tutorial + pairs + checks)
 
 
 def free_pairs(annotator: Annotator, study: Study) -> Select[str]:
@@ -101,8 +106,8 @@ def _hold_a_free_pair(session: Session, annotator: Annotator, study: Study, size
     """One of ``size`` free pairs, each equally likely; drawn again where its last place went meanwhile."""
     free = free_pairs(annotator, study)
     while size:
-        item_id = session.scalar(free.offset(draw(range(size))).limit(1))
-        if item_id is not None and take(session, study, item_id):
+        item_id = take(session, study, free.offset(draw(range(size))).limit(1).scalar_subquery())
+        if item_id is not None:
             return item_id
         size = _count(session, free)
     return None
@@ -142,11 +147,11 @@ def _deal_repeat(session: Session, annotator: Annotator, between: int) -> Assign
     if not candidates:
         return None
     first = draw(candidates)
-    return _add(session, annotator, first.item_id, Purpose.REPEAT, not first.a_is_left)
+    return _add(session, annotator, first.item, Purpose.REPEAT, not first.a_is_left)
 
 
 def _assign(session: Session, annotator: Annotator, item: StudyItem, purpose: Purpose) -> Assignment:
-    return _add(session, annotator, item.id, purpose, _side(session, annotator, item, purpose))
+    return _add(session, annotator, item, purpose, _side(session, annotator, item, purpose))
 
 
 def _side(session: Session, annotator: Annotator, item: StudyItem, purpose: Purpose) -> bool:
@@ -174,12 +179,12 @@ def _side(session: Session, annotator: Annotator, item: StudyItem, purpose: Purp
 
 
 def _add(
-    session: Session, annotator: Annotator, item_id: str, purpose: Purpose, a_is_left: bool
+    session: Session, annotator: Annotator, item: StudyItem, purpose: Purpose, a_is_left: bool
 ) -> Assignment:
     assignment = Assignment(
         id=new_id("asg"),
         annotator_id=annotator.id,
-        item_id=item_id,
+        item=item,
         purpose=purpose,
         standing=Standing.OPEN,
         a_is_left=a_is_left,

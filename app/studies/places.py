@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, ScalarSelect, Select, func, or_, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.db.models import Annotator, ApiKey, Assignment, Purpose, Standing, Study, StudyPlace
 
@@ -25,15 +25,14 @@ def to_rate(study: Study) -> list[ColumnElement[bool]]:
     return free
 
 
-def take(session: Session, study: Study, item_id: str) -> bool:
-    """Hold a place on a pair; False where the last one has just gone to another rater."""
-    taken = session.execute(
+def take(session: Session, study: Study, item_id: str | ScalarSelect[str]) -> str | None:
+    """Hold a place on a pair and return its id; None where the last one has just gone to another rater."""
+    return session.scalar(
         update(StudyPlace)
         .where(StudyPlace.item_id == item_id, *to_rate(study))
         .values(held=StudyPlace.held + 1)
         .returning(StudyPlace.item_id)
     )
-    return taken.one_or_none() is not None
 
 
 def move(session: Session, assignment: Assignment, standing: Standing) -> None:
@@ -62,30 +61,32 @@ def still_wanted(session: Session, study: Study, opened: Sequence[Assignment]) -
     return wanted
 
 
-def let_go_of_the_left(session: Session, study: Study, but: str) -> None:
-    """Free the places of open pairs whose lease ran out or whose rater lost access, but those of one rater.
-
-    One request does it at a time: it takes several places before its own, and two that did so could wait for
-    each other. Whoever deals or votes meanwhile takes one place, as the last thing that they wait for.
-    """
-    left = (
+def left_by_others(study_id: str | InstrumentedAttribute[str], but: str) -> Select[Assignment]:
+    """Open pairs of a study whose lease ran out or whose rater lost access, but those of one rater."""
+    return (
         select(Assignment)
         .join(Annotator, Annotator.id == Assignment.annotator_id)
         .join(ApiKey, ApiKey.id == Annotator.key_id)
         .where(
-            Annotator.study_id == study.id,
+            Annotator.study_id == study_id,
             Annotator.id != but,
             Assignment.purpose == Purpose.PAIR,  # nobody waits for another's repeat, gold or tutorial
             Assignment.standing == Standing.OPEN,
             or_(Assignment.lease_until < func.now(), ApiKey.revoked_at.is_not(None)),
         )
-        .order_by(Assignment.item_id)
-        .with_for_update(of=Assignment, skip_locked=True)
     )
-    anybody = session.execute(left.with_only_columns(Assignment.id).limit(1)).first()
-    if anybody is None or not session.scalar(select(func.pg_try_advisory_xact_lock(func.hashtext(study.id)))):
+
+
+def let_go_of_the_left(session: Session, study: Study, but: str) -> None:
+    """Free the places of pairs that were left by others than one rater.
+
+    One request does it at a time: it takes several places before its own, and two that did so could wait for
+    each other. Whoever deals or votes meanwhile takes one place, as the last thing that they wait for.
+    """
+    if not session.scalar(select(func.pg_try_advisory_xact_lock(func.hashtext(study.id)))):
         return
-    for assignment in session.scalars(left).all():
+    left = left_by_others(study.id, but).order_by(Assignment.item_id)
+    for assignment in session.scalars(left.with_for_update(of=Assignment, skip_locked=True)).all():
         move(session, assignment, Standing.RELEASED)
     session.flush()
 

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Cookie, Request
 from sqlalchemy.orm import Session
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from app.api.assignments import AssignmentId, Rater
+from app.api.assignments import AssignmentId, Caller, rating
 from app.api.dependencies import Transaction
 from app.api.studies import StudyId, find_study
 from app.auth import find_logged_in, reads_by_key, start_web_session
@@ -77,14 +77,15 @@ def go_on(session: Transaction, cookie: RaterCookie = None) -> Response:
 
 
 @router.get("/annotate/pairs/{assignment_id}")
-def rendered_pair(assignment_id: AssignmentId, session: Transaction, rater: Rater) -> JSONResponse:
+def rendered_pair(assignment_id: AssignmentId, caller: Caller) -> JSONResponse:
     """A pair's texts as HTML from their Markdown, for the page of a study that has them so."""
-    assignment = session.get(Assignment, assignment_id)
-    if assignment is None or assignment.annotator_id != rater.annotator_id:
-        raise not_found("assignment", assignment_id)
-    item = assignment.item
+    with rating(caller) as (session, rater):
+        assignment = session.get(Assignment, assignment_id)
+        if assignment is None or assignment.annotator_id != rater.annotator_id:
+            raise not_found("assignment", assignment_id)
+        item, a_is_left = assignment.item, assignment.a_is_left
     a, b = to_html(item.response_a), to_html(item.response_b)
-    left, right = (a, b) if assignment.a_is_left else (b, a)
+    left, right = (a, b) if a_is_left else (b, a)
     return JSONResponse(
         {"prompt": [to_html(turn["content"]) for turn in item.prompt], "left": left, "right": right}
     )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import sqlalchemy as sa
 
 from app.cookies import RATER_COOKIE
-from app.db.models import AuditEntry
+from app.db.models import Annotator, AuditEntry, Study
 from app.db.session import transaction
+from app.studies.places import exclude
 from tests.study_world import Rater, Service
+from tests.worker_world import until
 
 COUNTS = {"harmless-base": 2, "helpful-base": 2}
 
@@ -88,3 +92,23 @@ def test_a_closed_study_gives_no_new_link(service: Service) -> None:
     refused = service.http.post(path_of(rater) + "/link", headers=service.researcher)
     assert (refused.status_code, refused.json()["code"]) == (409, "study_closed")
     assert service.http.delete(path_of(rater), headers=service.researcher).status_code == 200
+
+
+def somebody_waits_for_a_lock() -> bool:
+    waiting = "datname = current_database() AND wait_event_type = 'Lock'"
+    with transaction() as session:
+        return bool(session.scalar(sa.text(f"SELECT count(*) FROM pg_stat_activity WHERE {waiting}")))
+
+
+def test_a_vote_on_its_way_and_the_removal_of_its_rater_wait_for_each_other_in_one_order(
+    service: Service,
+) -> None:
+    rater = service.rater(service.study(COUNTS))
+    pair = rater.pair()["id"]
+    with ThreadPoolExecutor(1) as pool, transaction() as session:
+        session.get_one(Study, rater.study, with_for_update=True)
+        voting = pool.submit(rater.vote, pair, "left")
+        until(somebody_waits_for_a_lock)
+        exclude(session, session.get_one(Annotator, rater.id))
+        session.commit()
+        assert voting.result(20).status_code == 200
