@@ -1,14 +1,19 @@
-"""A blind comparison of the two aligned models, voted through the client."""
+"""Blind comparisons voted through the client: what is counted, and what the votes teach the next model."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from deft_client import DeftClient
-from deft_client.models import Job
+from deft_client.models import Dataset, Job
+from tests.e2e.e2e_data import STEPS, TRAINING, Files
 from tests.whole_service import WholeService
 
 pytestmark = pytest.mark.timeout(900)  # a fixture waits for all stages of its job
@@ -61,3 +66,79 @@ def test_a_study_counts_what_was_voted(whole_service: WholeService, aligned: Job
     closed = studies.unblind(study.id)
     assert (closed.status, closed.unblinded_at is None) == ("closed", False)
     assert studies.results(study.id)["total"] == total
+
+
+@pytest.fixture(scope="session")
+def eval_rows(files: Files) -> dict[str, dict[str, Any]]:
+    """The held-out rows by id; the first response of each is the better one."""
+    rows = [json.loads(line) for line in files.evaluation.read_text(encoding="utf-8").splitlines()]
+    return {row["id"]: row for row in rows}
+
+
+def imported(service: WholeService, data: Dataset, answers: dict[str, str], folder: Path, name: str) -> str:
+    """A job that has evaluated answers made elsewhere."""
+    lines = [json.dumps({"sample_id": sample, "response": text}) for sample, text in answers.items()]
+    file = folder / f"{name}.jsonl"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    sent = service.client.generations.upload(file, dataset=data.id, name=name)
+    ready = service.client.generations.wait(sent.id, timeout=60)
+    spec = {"kind": "evaluate", "name": name, "eval_dataset": data.id, "model": {"generations": ready.id}}
+    return service.run(spec).id
+
+
+@pytest.mark.slow
+def test_votes_align_the_next_model(
+    whole_service: WholeService,
+    eval_data: Dataset,
+    eval_rows: dict[str, dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    """Study, dataset, DEFT run: what the rater preferred is what the last job trains on."""
+    texts = {sample: [one["text"] for one in row["responses"][:2]] for sample, row in eval_rows.items()}
+    better = {sample: place % 2 for place, sample in enumerate(texts)}  # where system a has the better answer
+    jobs = [
+        imported(
+            whole_service,
+            eval_data,
+            {sample: two[(better[sample] + system) % 2] for sample, two in texts.items()},
+            tmp_path,
+            f"system {'ab'[system]}",
+        )
+        for system in (0, 1)
+    ]
+    studies = whole_service.client.studies
+    study = studies.create(name="votes for training", a=jobs[0], b=jobs[1], per_subset=len(texts))
+    rater = studies.add_annotator(study.id, name="Ada", subsets=sorted(study.subsets))
+    good = {two[0] for two in texts.values()}
+    with DeftClient(whole_service.url, rater.key) as client:
+        while (pair := client.studies.next_assignment(study.id)) is not None:
+            client.studies.vote(pair.id, "left" if pair.left in good else "right")
+
+    datasets = whole_service.client.datasets
+    votes = datasets.wait(datasets.from_study(study.id, name="votes").id, timeout=60)
+    assert (votes.status, votes.samples, votes.rejected) == ("ready", len(texts), 0)
+    job = whole_service.run(
+        {
+            "kind": "align",
+            "name": "DEFT-DPO on votes",
+            "dataset": votes.id,
+            "eval_dataset": eval_data.id,
+            "preset": "deft-dpo",
+            "model": {"base": "tiny"},
+            "deft": {"a": 50, "grader": {"name": "scores"}},
+            "training": TRAINING,
+            "evaluation": {"samples": 4, "max_new_tokens": 8},
+        }
+    )
+    taught = whole_service.client.datasets.samples(votes.id, limit=100).data
+    assert {one.id: [response.text for response in one.responses] for one in taught} == texts
+    whole_service.client.jobs.download(job.id, "levels.parquet", tmp_path / "levels.parquet")
+    levels = pq.read_table(tmp_path / "levels.parquet").to_pylist()
+    assert {row["sample_id"]: row["score"] for row in levels} == dict.fromkeys(
+        texts, 1.0
+    )  # all votes are for it
+    best = Counter(row["subset"] for row in levels if row["level"] == "A")
+    assert best == {subset: math.ceil(0.5 * size) for subset, size in study.subsets.items()}
+    (loss,) = (each for each in whole_service.client.jobs.metrics(job.id).data if each.name == "loss")
+    assert [step for step, *_ in loss.points] == list(range(1, STEPS + 1))
+    assert job.result["evaluate"]["total"]["bleu"]["n"] == 4
