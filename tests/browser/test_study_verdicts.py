@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from tests.browser.test_rating_page import violations
 from tests.browser.test_study_page import log_in
 from tests.browser.watched import Watched
-from tests.study_world import Rater, Service, evaluated_job, rows
+from tests.study_world import Rater, Service
 
 pytestmark = pytest.mark.browser
 
@@ -131,29 +131,3 @@ def test_hidden_results_show_bars_after_unblinding_and_looks_before(
     assert page.locator("svg.bar").count() == 4  # three aspects and a subset
     expect(page.get_by_role("row", name="end")).to_contain_text("0.125")  # 4 of 4, two-sided
     assert browser.console == []
-
-
-def test_a_study_is_planned_and_made_on_the_first_page(
-    service: Service, address: str, browse: Callable[..., Watched]
-) -> None:
-    counts = {"x": 30}
-    for side in "ab":
-        evaluated_job(rows(counts, f"system-{side}"), name=f"method {side}")
-    browser = browse()
-    log_in(browser, service, address)
-    page = browser.open(f"{address}/")
-    page.locator("#studies summary").click()
-    page.locator("#study-name").fill("duel")
-    page.locator("#study-a").select_option(label="method a")
-    page.locator("#study-b").select_option(label="method b")
-    page.locator("#study-results").select_option("after_unblinding")
-    page.locator("#interim-looks").fill("2")
-    page.get_by_role("button", name="What could it see?").click()
-    expect(page.locator("#study-plan")).to_contain_text("30 pairs show a win rate of")
-    page.locator("#protocol").select_option("rigorous")
-    page.locator("#study-form").get_by_role("button", name="Create").click()
-    expect(page.locator("#study-error")).to_contain_text("raters_per_pair 1")
-    page.locator("#raters-per-pair").fill("1")
-    page.locator("#study-form").get_by_role("button", name="Create").click()
-    page.wait_for_url("**/studies/stu_*/view")
-    expect(page.get_by_role("region", name="Planned looks as a table").get_by_role("row")).to_have_count(4)

@@ -1,5 +1,5 @@
-// Jobs, experiments, datasets and studies: lists that stay fresh, and the forms that add to them.
-import { $, Problem, api, element, number, pager, poll, post, replaceRows, showError, status, time } from "./page.js";
+// Jobs, experiments, datasets and studies: lists that stay fresh, and forms that add jobs and datasets.
+import { $, Problem, api, attempt, element, number, pager, poll, post, replaceRows, showError, status, time } from "./page.js";
 
 const jobs = pager(() => "/jobs", $("job-rows"), $("more-jobs"), (job) => element("tr", {},
   element("td", { class: "text" }, element("a", { href: `/jobs/${job.id}/dashboard` }, job.name)),
@@ -35,29 +35,11 @@ async function loadStudies() {
   replaceRows($("study-rows"), rows.length ? rows : [none]);
 }
 
-async function offerEvaluatedJobs() {
-  const done = (await api("/jobs?status=succeeded&limit=100")).data;
-  const evaluated = done.filter((job) => job.stages.some((stage) => stage.name === "generate"));
-  for (const select of [$("study-a"), $("study-b")]) {
-    select.replaceChildren(...evaluated.map((job) => element("option", { value: job.id }, job.name)));
-  }
-  if (evaluated.length > 1) $("study-b").selectedIndex = 1;
-}
-
 function readSpec() {
   try {
     return JSON.parse($("spec").value);
   } catch (error) {
     throw new Problem(0, { detail: `The spec is not JSON: ${error.message}` });
-  }
-}
-
-async function attempt(errorPlace, work) {
-  showError(errorPlace, null);
-  try {
-    await work();
-  } catch (error) {
-    showError(errorPlace, error);
   }
 }
 
@@ -100,40 +82,6 @@ $("upload-form").addEventListener("submit", (event) => {
   request.open("POST", "/datasets");
   request.send(form);
 });
-
-function askedStudy() {
-  const raters = $("raters-per-pair").value;
-  return {
-    name: $("study-name").value,
-    a: $("study-a").value,
-    b: $("study-b").value,
-    per_subset: Number($("per-subset").value),
-    protocol: $("protocol").value,
-    raters_per_pair: raters ? Number(raters) : null,
-    results: $("study-results").value,
-    interim_looks: Number($("interim-looks").value),
-  };
-}
-
-$("study-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  attempt($("study-error"), async () => {
-    const study = await post("/studies", askedStudy());
-    location.assign(`/studies/${study.id}/view`);
-  });
-});
-
-$("plan-study").addEventListener("click", () => attempt($("study-error"), async () => {
-  if (!$("study-form").reportValidity()) return;
-  const { power, subsets } = await post("/studies?dry_run=true", askedStudy());
-  const pairs = Object.values(subsets).reduce((sum, size) => sum + size, 0);
-  const least = power.total.win_rate === null ? "no win rate" : `a win rate of ${number(100 * power.total.win_rate, 1)}% and more`;
-  $("study-plan").hidden = false;
-  $("study-plan").textContent = `${number(pairs)} pairs show ${least} with 80% power, when ${number(100 * power.ties)}% of the votes are ties. `
-    + `A win rate of ${number(100 * power.win_rate)}% needs ${number(power.pairs_needed)} pairs.`;
-}));
-
-$("study-form").closest("details").addEventListener("toggle", () => offerEvaluatedJobs());
 
 poll(async () => {
   await Promise.all([

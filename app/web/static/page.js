@@ -77,6 +77,16 @@ export function showError(place, error) {
   place.textContent = error ? error.message || String(error) : "";
 }
 
+/** Does `work`; what goes wrong is said in its place. */
+export async function attempt(errorPlace, work) {
+  showError(errorPlace, null);
+  try {
+    await work();
+  } catch (error) {
+    showError(errorPlace, error);
+  }
+}
+
 /** Calls `work` again and again, with `seconds` between, while it returns true and the page is visible. */
 export async function poll(work, seconds) {
   for (;;) {
