@@ -209,6 +209,23 @@ def test_a_quick_exit_leaves_nothing(service: Service, browse: Callable[..., Wat
     assert page.evaluate("Object.keys(sessionStorage).length") == 0
 
 
+@pytest.mark.parametrize("size", [(360, 640), (740, 360)])
+def test_the_way_out_stays_on_a_small_screen(
+    service: Service, browse: Callable[..., Watched], size: tuple[int, int]
+) -> None:
+    page = browse(viewport={"width": size[0], "height": size[1]}).open(service.rater(long_study(service)).link)
+    expect_rated(page, 0, 3)
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    assert page.evaluate("scrollY") > 100
+    for control in ("#leave", "[data-choice=left]"):
+        expect(page.locator(control)).to_be_in_viewport(ratio=1)
+    seen = page.locator("#leave").evaluate(
+        "node => { const box = node.getBoundingClientRect();"
+        " return document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2) === node; }"
+    )
+    assert seen
+
+
 def test_a_session_of_twenty_pairs_by_keys_alone(service: Service, browse: Callable[..., Watched]) -> None:
     study = service.study({"x": 20})
     browser = browse()
