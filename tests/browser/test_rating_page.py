@@ -213,7 +213,9 @@ def test_a_quick_exit_leaves_nothing(service: Service, browse: Callable[..., Wat
 def test_the_way_out_stays_on_a_small_screen(
     service: Service, browse: Callable[..., Watched], size: tuple[int, int]
 ) -> None:
-    page = browse(viewport={"width": size[0], "height": size[1]}).open(service.rater(long_study(service)).link)
+    page = browse(viewport={"width": size[0], "height": size[1]}).open(
+        service.rater(long_study(service)).link
+    )
     expect_rated(page, 0, 3)
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     assert page.evaluate("scrollY") > 100

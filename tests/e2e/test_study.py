@@ -13,6 +13,7 @@ import pytest
 
 from deft_client import DeftClient
 from deft_client.models import Dataset, Job
+from deft_client.study_fields import GoldPair, StudyFields
 from tests.e2e.e2e_data import STEPS, TRAINING, Files
 from tests.whole_service import WholeService
 
@@ -84,6 +85,31 @@ def imported(service: WholeService, data: Dataset, answers: dict[str, str], fold
     ready = service.client.generations.wait(sent.id, timeout=60)
     spec = {"kind": "evaluate", "name": name, "eval_dataset": data.id, "model": {"generations": ready.id}}
     return service.run(spec).id
+
+
+def test_gold_comes_from_a_dataset_s_own_annotations(
+    whole_service: WholeService, eval_data: Dataset, aligned: Job, plain: Job
+) -> None:
+    """As docs/http-api.md says: the best and the worst annotated answer of a sample."""
+    known = whole_service.client.datasets.samples(eval_data.id, limit=3).data
+    gold: list[GoldPair] = [
+        {
+            "prompt": [turn.model_dump() for turn in sample.prompt],
+            "better": sample.responses[0].text,
+            "worse": sample.responses[-1].text,
+        }
+        for sample in known
+    ]
+    studies = whole_service.client.studies
+    fields: StudyFields = {"name": "with gold", "a": aligned.id, "b": plain.id, "per_subset": 1}
+    study = studies.create(**fields, protocol="rigorous", gold=gold, tutorial=3)
+    rater = studies.add_annotator(study.id, name="Ada", subsets=sorted(study.subsets))
+    better = {sample.responses[0].text for sample in known}
+    with DeftClient(whole_service.url, rater.key) as client:
+        while (pair := client.studies.next_assignment(study.id)) is not None and pair.tutorial:
+            said = client.studies.vote(pair.id, "left" if pair.left in better else "right").feedback
+            assert said is not None
+            assert said.agreed
 
 
 @pytest.mark.slow
