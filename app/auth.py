@@ -93,14 +93,7 @@ def require(lowest: Role) -> Callable[[Principal], Awaitable[Principal]]:
     """
 
     async def check(principal: Annotated[Principal, Depends(authenticate)]) -> Principal:
-        if principal.role is Role.ANNOTATOR:
-            raise Problem(
-                404, "not_found", "Not found", "there is nothing at this address for an annotator's key"
-            )
-        if _RANK[principal.role] < _RANK[lowest]:
-            raise _forbidden(
-                f"this needs the role {lowest}, the key has {principal.role}; ask an admin for a key"
-            )
+        _refuse_below(lowest, principal)
         return principal
 
     return check
@@ -128,7 +121,9 @@ def reads_by_key(request: Request, lowest: Role) -> bool:
     if scheme.lower() != "bearer":
         return False
     sent = HTTPAuthorizationCredentials(scheme=scheme, credentials=token)
-    require(lowest)(_authenticate(request, sent, None))
+    shown = _shown(request, sent, None)
+    with transaction() as own:
+        _refuse_below(lowest, _recognised(own, shown))
     return True
 
 
@@ -232,6 +227,17 @@ def _recognised(session: Session, shown: Shown) -> Principal:
         session.commit()  # at once: who revokes the key has locked the study, for which this request may wait
     shown.request.state.key_id = key_id
     return Principal(key_id, role, annotator_id, study_id, request_id_of(shown.request), shown.credential)
+
+
+def _refuse_below(lowest: Role, principal: Principal) -> None:
+    if principal.role is Role.ANNOTATOR:
+        raise Problem(
+            404, "not_found", "Not found", "there is nothing at this address for an annotator's key"
+        )
+    if _RANK[principal.role] < _RANK[lowest]:
+        raise _forbidden(
+            f"this needs the role {lowest}, the key has {principal.role}; ask an admin for a key"
+        )
 
 
 def _refuse_key_in_address(request: Request) -> None:
