@@ -15,7 +15,7 @@ from deft_client.aio_experiment_resources import Experiments
 from deft_client.aio_generation_resources import ImportedGenerations
 from deft_client.aio_resources import Datasets, Jobs, Keys
 from deft_client.aio_study_resources import Studies
-from deft_client.calls import Call
+from deft_client.call import Call
 from deft_client.models import Artifact, Event
 from deft_client.transport import http
 

@@ -11,7 +11,7 @@ import stamina
 
 from deft_client import _protocol as protocol
 from deft_client import calls
-from deft_client.calls import Call
+from deft_client.call import Call
 from deft_client.experiment_resources import Experiments
 from deft_client.generation_resources import ImportedGenerations
 from deft_client.models import Artifact, Event

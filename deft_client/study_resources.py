@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from deft_client import calls
+from deft_client import study_calls as calls
 from deft_client.models import Page
 from deft_client.study_fields import StudyFields
 from deft_client.study_models import (
