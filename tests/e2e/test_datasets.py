@@ -64,6 +64,7 @@ def test_rows_of_one_response_make_an_invalid_dataset_that_says_why(
     assert dataset.error is not None
     assert dataset.error["message"] == 'line 1: "responses" has 1 entry; ranking needs at least 2'
     ledger = whole_service.client.datasets.validation(dataset.id).data
-    assert [(entry.line, entry.code) for entry in ledger] == [(line, "too_few_responses") for line in (1, 2, 3)]
+    assert [entry.line for entry in ledger] == [1, 2, 3]
+    assert {entry.code for entry in ledger} == {"too_few_responses"}
     with pytest.raises(Invalid, match=dataset.id):
         whole_service.client.jobs.create({"kind": "grade", "dataset": dataset.id})

@@ -7,23 +7,32 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 
+def _up_to(lines: Iterable[str], words: str) -> Iterator[str]:
+    for line in lines:
+        yield line
+        if words in line:
+            return
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_nothing_is_left_of_a_demo_that_is_ended(number: signal.Signals, tmp_path: Path) -> None:
+def test_nothing_is_left_of_a_demo_that_is_ended(number: signal.Signals, home: Path) -> None:
     demo = subprocess.Popen(
         [str(Path(sys.executable).with_name("deft")), "demo"],
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(home)},
         stderr=subprocess.PIPE,
         text=True,
     )
     assert demo.stderr is not None
-    assert any("The service is ready" in line for line in demo.stderr)
-    (announcement,) = tmp_path.glob("deft-demo-*/service.json")
+    said = list(_up_to(demo.stderr, "The service is ready"))
+    assert "The service is ready" in said[-1], said
+    (announcement,) = home.glob("deft-demo-*/service.json")
     service = psutil.Process(json.loads(announcement.read_text(encoding="utf-8"))["pid"])
     family = [service, *service.children(recursive=True)]
 
