@@ -53,11 +53,11 @@ def final(error: Exception) -> Exception:
 def answer_of(response: http.Response) -> Any:
     """The JSON body, a list of the rows of JSON lines, None where there is none (204), or a file's bytes."""
     kind = response.headers.get("content-type", "application/json").partition(";")[0]
-    if not response.content:
-        return None
     if kind == "application/jsonl":
         return [json.loads(line) for line in response.content.splitlines()]
-    return response.json() if kind == "application/json" else response.content
+    if kind != "application/json":
+        return response.content
+    return response.json() if response.content else None
 
 
 class CountedFile(io.FileIO):

@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from deft_engine.data.collate import Segments
 
@@ -97,6 +98,7 @@ class _Attention(Function):
         return attended
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value = ctx.saved_tensors
         grad = grads[0].transpose(0, 1)  # [heads, tokens, value_dim]

@@ -19,7 +19,6 @@ def faults(errors: Iterable[Mapping[str, Any]], value: Any) -> list[Fault]:
 
     A list that is too short only because its entries are wrong is not told as well.
 
-
     Args:
         value: what was validated; it tells a path from the union tags that pydantic mixes into it.
     """

@@ -13,11 +13,11 @@ from deft_engine.data.selection import Selected, choose
 from deft_engine.decoding import decoding
 from deft_engine.errors import ModelError
 from deft_engine.models import device, load_policy, positions
-from deft_engine.resumable import Counted, windows
+from deft_engine.resumable import windows
 from deft_engine.stages import DecodingSpec, GenerateSpec
 from deft_engine.templates import TURN_TAGS, FixedTemplate, cut_prompt, render_prompt, resolve_template
 from deft_engine.tokenizer import load_tokenizer
-from deft_engine.types import Generation, Message
+from deft_engine.types import Counted, Generation, Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

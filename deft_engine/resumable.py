@@ -10,10 +10,11 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from deft_engine.data.tokenise import TokenisedSample
 from deft_engine.durable import fsync
+from deft_engine.types import Counted
 from deft_engine.world import ALONE, World
 
 WINDOW = 256
@@ -23,16 +24,7 @@ BATCH_TOKENS = 8_192
 """Tokens of a packed batch without gradients, unless one sample has more."""
 
 S = TypeVar("S")
-S_co = TypeVar("S_co", covariant=True)
 T = TypeVar("T")
-
-
-class Counted(Protocol[S_co]):
-    """What can be counted and gone through again: a list, or a file that is read each time."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[S_co]: ...
 
 
 def windows(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
+T_co = TypeVar("T_co", covariant=True)
 Role = Literal["system", "user", "assistant"]
 
 
@@ -53,12 +54,15 @@ class Sample:
         return self.responses[-1]
 
 
-class Samples(Protocol):
-    """Samples that can be counted and gone through again: a list, or a file that is read each time."""
+class Counted(Protocol[T_co]):
+    """What can be counted and gone through again: a list, or a file that is read each time."""
 
     def __len__(self) -> int: ...
 
-    def __iter__(self) -> Iterator[Sample]: ...
+    def __iter__(self) -> Iterator[T_co]: ...
+
+
+Samples = Counted[Sample]
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,9 +50,9 @@ class Bench:
 class Surroundings:
     """All of it."""
 
-    data: Sequence[DataRow] = ()
-    people: Sequence[HumanRow] = ()
-    benches: Sequence[Bench] = ()
+    data: Sequence[DataRow]
+    people: Sequence[HumanRow]
+    benches: Sequence[Bench]
 
 
 def bench_categories(benches: Sequence[Bench]) -> list[str]:

@@ -25,6 +25,9 @@ def run(context: StageContext[AnswerLocallySpec]) -> dict[str, Any]:
     FastChat draws answers of some categories at a temperature; here all are greedy, so that a model has one
     result.
 
+    Returns:
+        Counts and the ``decoding``; ``at_limit``: answers with all the tokens that they may have, mostly cut.
+
     Raises:
         DataError: the questions cannot be read.
         ModelError: the model cannot be used.
@@ -47,7 +50,7 @@ def run(context: StageContext[AnswerLocallySpec]) -> dict[str, Any]:
     lengths = [answer.tokens for given in answers for answer in given]
     return {
         "questions": len(questions),
-        "cut": sum(length >= context.spec.max_new_tokens for length in lengths),
+        "at_limit": sum(length == context.spec.max_new_tokens for length in lengths),
         "tokens": sum(lengths),
         "decoding": decoder.decoding,
     }

@@ -12,6 +12,7 @@ from app.db.session import transaction
 from app.ids import new_id
 from tests.api_world import Api
 from tests.experiment_world import PROMPTS, create, evaluate, words
+from tests.study_world import Service
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -76,17 +77,9 @@ def judged(model: str) -> None:
 def voted(api: Api, a: str, b: str, choices: list[str]) -> str:
     """A study of two jobs, of which one rater rated some pairs; returns its id."""
     made = api.post("/studies", json={"name": "duel", "a": a, "b": b, "per_subset": 4, "seed": 1}).json()
-    invited = api.post(
-        f"/studies/{made['id']}/annotators", json={"name": "Ada", "subsets": ["helpful", "harmless"]}
-    ).json()
-    assert "key" in invited, (made, invited)
-    rater = {"Authorization": f"Bearer {invited['key']}"}
+    rater = Service(api.http, api.researcher, api.researcher).rater(made)
     for choice in choices:
-        pair = api.http.post(f"/studies/{made['id']}/assignments:next", headers=rater).json()
-        assert (
-            api.http.post(f"/assignments/{pair['id']}", json={"choice": choice}, headers=rater).status_code
-            == 200
-        )
+        assert rater.vote(rater.pair()["id"], choice).status_code == 200
     return str(made["id"])
 
 

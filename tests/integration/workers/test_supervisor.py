@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -145,10 +146,11 @@ def test_descendants_go_too_also_those_of_another_session(start: Start, tmp_path
 
 
 def test_orphans_of_a_program_that_ended_are_killed(start: Start, tmp_path: Path) -> None:
-    wait = "import pathlib, time; ready = pathlib.Path(sys.argv[1])\n"
-    wait += "while len([*ready.glob('ready-*')]) < 2: time.sleep(0.05)"
-    orphaning = FAMILY.replace(".wait()", "") + wait
-    assert end(start(orphaning, ready=2))[0] == 0
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    process = start(FAMILY.replace(".wait()", "") + f"open({str(go)!r}).close()", ready=2)
+    go.write_text("")  # the program, which waits for somebody to open it, ends
+    assert end(process)[0] == 0
     assert processes(tmp_path) == []
 
 

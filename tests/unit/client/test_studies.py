@@ -247,6 +247,12 @@ def test_votes_come_as_a_file(script: Script, tmp_path: Path) -> None:
     assert "get" in create_app().openapi()["paths"]["/studies/{study_id}/export.csv"]
 
 
+def test_a_study_without_preferences_has_an_empty_list(script: Script) -> None:
+    script.answers = [answer(200, b"", {"Content-Type": "application/jsonl"})]
+    with DeftClient(script.url) as client:
+        assert client.studies.preferences("stu_1") == []
+
+
 def test_preferences_are_read_line_by_line(script: Script) -> None:
     rows = [{"id": "x-1", "chosen": "yes\u2028"}, {"id": "x-2", "chosen": "no"}]
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()

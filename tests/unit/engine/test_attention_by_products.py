@@ -63,6 +63,15 @@ def test_value_and_gradient_equal_dense_attention(heads: tuple[int, int]) -> Non
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
 
 
+def test_a_second_derivative_is_refused() -> None:
+    given = tensors(2, 2)
+    attended = attention_by_products(*given, SEGMENTS, SCALE)
+    first, *_ = torch.autograd.grad(attended.square().sum(), given, create_graph=True)
+
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
+
+
 def test_other_samples_and_other_responses_are_not_seen() -> None:
     query, key, value = (tensor.detach() for tensor in tensors(2, 2))
     before = attention_by_products(query, key, value, SEGMENTS, SCALE)

@@ -59,4 +59,5 @@ def test_turns_are_asked_with_the_answers_before_them(tmp_path: Path) -> None:
         assert row["choices"] == [{"index": 0, "turns": plain_answers(question["turns"])}]
     result = result_of(folder)
     assert result["questions"] == 5
-    assert 0 < result["tokens"] <= 8 * SPEC.max_new_tokens
+    assert result["at_limit"] * SPEC.max_new_tokens <= result["tokens"] <= 8 * SPEC.max_new_tokens
+    assert 0 < result["tokens"]
