@@ -89,6 +89,8 @@ LOCK = """() => new Promise((granted) => {
   navigator.locks.request(name, () => new Promise((release) => { window.release = release; granted(); }));
 })"""
 WAITING = "async (count) => (await navigator.locks.query()).pending.length === count"
+# What one tab stores reaches another tab's copy a little later.
+SEES_THE_ANSWER = "() => Object.keys(localStorage).some((key) => key.startsWith('rating-answer:'))"
 
 
 def test_a_tab_counts_its_answer_that_another_tab_has_sent(
@@ -105,6 +107,7 @@ def test_a_tab_counts_its_answer_that_another_tab_has_sent(
     two.wait_for_function(WAITING, arg=1)
     one.keyboard.press("1")
     two.wait_for_function(WAITING, arg=2)
+    two.wait_for_function(SEES_THE_ANSWER)
     two.evaluate("() => window.release()")
     expect_rated(one, 1, 3)
     expect_rated(two, 1, 3)
