@@ -37,7 +37,6 @@ _ARMS: list[Row] = [
     {"name": "SFT", "preset": "sft"},
     {"name": "PRO", "preset": "pro", "baseline": "DPO"},
     {"name": "DEFT-PRO", "preset": "deft-pro"},
-    {"name": "DEFT-PRO - R_dis", "preset": "deft-pro", "deft": {"omega": 0}},
 ]
 
 
