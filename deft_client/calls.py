@@ -211,8 +211,9 @@ def experiment_results(experiment_id: str) -> Call[dict[str, Any]]:
     return Call("GET", f"/experiments/{experiment_id}/results", dict)
 
 
-def export_experiment(experiment_id: str, file: ExperimentFile) -> Call[bytes]:
-    return Call("GET", f"/experiments/{experiment_id}/{file}", reads(bytes))
+def export_experiment(experiment_id: str, file: ExperimentFile, cases: bool) -> Call[bytes]:
+    params = {} if cases else {"cases": "false"}
+    return Call("GET", f"/experiments/{experiment_id}/{file}", reads(bytes), params)
 
 
 # -- keys

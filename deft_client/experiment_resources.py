@@ -40,9 +40,12 @@ class Experiments:
         """The table so far: figures with intervals and differences, and each arm's cost."""
         return self._client.run(calls.experiment_results(experiment_id))
 
-    def export(self, experiment_id: str, file: ExperimentFile) -> bytes:
-        """The results as a file: every figure (CSV), the table (LaTeX), or the report (HTML)."""
-        return self._client.run(calls.export_experiment(experiment_id, file))
+    def export(self, experiment_id: str, file: ExperimentFile, *, cases: bool = True) -> bytes:
+        """The results as a file: every figure (CSV), the table (LaTeX), or the report (HTML).
+
+        Without ``cases`` the report holds no text of the data or of the models.
+        """
+        return self._client.run(calls.export_experiment(experiment_id, file, cases))
 
     def wait(
         self,

@@ -93,9 +93,10 @@ def get_results_tex(experiment_id: ExperimentId, request: Request, caller: Viewe
     response_class=Response,
     responses=file_answers("text/html"),
 )
-def get_report(experiment_id: ExperimentId, request: Request, caller: Viewer) -> Response:
-    """The experiment in one self-contained page: method, tables, cost, findings, cases."""
-    page = experiment_report(_results_or_404(experiment_id))
+def get_report(experiment_id: ExperimentId, request: Request, caller: Viewer, cases: bool = True) -> Response:
+    """The experiment in one self-contained page: method, tables, cost, findings, and cases unless
+    ``cases=false``, which leaves no text of the data or the models in it."""
+    page = experiment_report(_results_or_404(experiment_id), cases=cases)
     content = page.encode(errors="backslashreplace")
     headers = {"Content-Security-Policy": REPORT_POLICY}
     return send_made(request, content, "text/html; charset=utf-8", headers)

@@ -23,8 +23,8 @@ _TELLING = ("reward", "bleu_pro_char")
 """Figures of an answer that cases are chosen by: the first that is there."""
 
 
-def experiment_report(results: ExperimentResults) -> str:
-    """The page ``report.html``, of what is evaluated so far."""
+def experiment_report(results: ExperimentResults, *, cases: bool = True) -> str:
+    """The page ``report.html``, of what is evaluated so far; without ``cases`` it has no text of the data."""
     with transaction() as session:
         beside = surroundings(session, results.experiment)
     first_jobs = {place.arm: place.job for place in reversed(results.experiment.jobs)}
@@ -33,7 +33,7 @@ def experiment_report(results: ExperimentResults) -> str:
         results.experiment.spec,
         results.arms,
         [first_jobs[number].spec for number in range(len(results.arms))],
-        _cases(results.collected),
+        _cases(results.collected) if cases else [],
         results.warnings,
         beside,
         complete=results.complete,

@@ -70,11 +70,12 @@ def download(
     experiment_id: str,
     file: Annotated[ExperimentFile, typer.Argument(help="Every figure, the table, or the report.")],
     target: Annotated[Path, typer.Argument(help="The file to write.")],
+    cases: Annotated[bool, typer.Option(help="Whether a report shows prompts and answers.")] = True,
     as_json: Json = False,
 ) -> None:
     """Download the results so far."""
     with client_of(context) as client:
-        target.write_bytes(client.experiments.export(experiment_id, file))
+        target.write_bytes(client.experiments.export(experiment_id, file, cases=cases))
     show({"path": str(target)}, as_json)
 
 

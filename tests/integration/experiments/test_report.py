@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import escape
 from typing import Any
 
 import pytest
@@ -47,6 +48,11 @@ def test_a_report_tells_the_whole_experiment(api: Api) -> None:
     assert "Cost against quality" in page
     for heading in ("Question", "Method", "Results", "Case studies", "How to reproduce"):
         assert f"<h2>{heading}</h2>" in page
+    without = api.get(f"{address}?cases=false").text
+    assert "Case studies" not in without
+    texts = [word for arm in (0, 1) for row in PROMPTS for word in (row["prompt"], words(arm, 1, row))]
+    assert any(escape(text) in page for text in texts)
+    assert not any(escape(text) in without for text in texts)
     assert api.http.get(address).status_code == 401
     assert api.get("/experiments/exp_unknown/report.html").status_code == 404
 

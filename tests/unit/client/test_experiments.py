@@ -95,6 +95,13 @@ def test_results_come_as_files(script: Script, file: str, tmp_path: Path) -> Non
     assert "get" in create_app().openapi()["paths"][address]
 
 
+def test_a_report_without_cases_is_asked_for(script: Script, tmp_path: Path) -> None:
+    script.answers = [answer(200, b"<p>", {"Content-Type": "text/html"})]
+    command = ["--url", script.url, "experiments", "download", "--no-cases", "exp_1", "report.html"]
+    assert CliRunner().invoke(app, [*command, str(tmp_path / "found")]).exit_code == 0
+    assert script.requests[0][1] == "/experiments/exp_1/report.html?cases=false"
+
+
 @pytest.mark.parametrize("ask", [by_client, by_async_client])
 def test_an_experiment_is_sent_with_its_own_key(script: Script, ask: Callable[..., Any]) -> None:
     script.answers = [answer(201, EXPERIMENT)]
