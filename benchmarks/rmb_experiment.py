@@ -77,19 +77,36 @@ def pair(row: Row) -> Row:
     }
 
 
-def upload(client: DeftClient, name: str, rows: Iterable[Row]) -> Dataset:
+def hh_pairs(path: Path, longest_prompt: int, each: int) -> list[Row]:
+    """So many pairs of each of HH's subsets, as transcripts."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        rows = sorted(map(json.loads, file), key=lambda row: _place(row["id"]))
+    short = [row for row in rows if len(row["prompt"]) <= longest_prompt]
+    subsets = sorted({row["subset"] for row in short})
+    kept = [[row for row in short if row["subset"] == subset][:each] for subset in subsets]
+    return [
+        {
+            "id": row["id"],
+            "subset": row["subset"],
+            "chosen": row["prompt"] + row["chosen"],
+            "rejected": row["prompt"] + row["rejected"],
+        }
+        for rows in kept
+        for row in rows
+    ]
+
+
+def upload(client: DeftClient, name: str, rows: Iterable[Row], written: str = "ranked") -> Dataset:
     """The rows as a dataset of the service."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        made = client.datasets.upload(path, name=name, format="ranked", idempotency_key=f"rmb-{_place(name)}")
+        made = client.datasets.upload(path, name=name, format=written, idempotency_key=f"rmb-{_place(name)}")
     return client.datasets.wait(made.id)
 
 
-def reward_model(
-    client: DeftClient, asked: argparse.Namespace, name: str, data: Dataset, held_out: Dataset
-) -> tuple[str, Row]:
-    """A reward model's name, and how well it tells the held-out responses apart."""
+def reward_model(client: DeftClient, asked: argparse.Namespace, name: str, data: Dataset) -> str:
+    """A trained reward model's name."""
     trained = client.jobs.create(
         {
             "kind": "reward_model",
@@ -106,8 +123,12 @@ def reward_model(
         idempotency_key=f"rmb-{name}",
     )
     client.jobs.wait(trained.id)
-    model = f"job:{trained.id}"
-    quality = client.jobs.create(
+    return f"job:{trained.id}"
+
+
+def quality(client: DeftClient, name: str, model: str, held_out: Dataset) -> Row:
+    """How well a reward model tells the responses of a dataset apart."""
+    made = client.jobs.create(
         {
             "kind": "evaluate",
             "name": f"quality of {name}",
@@ -116,8 +137,7 @@ def reward_model(
         },
         idempotency_key=f"rmb-quality-{name}",
     )
-    result = client.jobs.wait(quality.id).result or {}
-    return model, result
+    return client.jobs.wait(made.id).result or {}
 
 
 def experiment(
@@ -172,6 +192,8 @@ def main() -> None:
     arguments.add_argument("--new-tokens", type=int, default=96)
     arguments.add_argument("--learning-rate", type=float, default=1e-5)
     arguments.add_argument("--longest-prompt", type=int, default=700, help="characters")
+    arguments.add_argument("--hh", type=Path, help="pairs of HH on which the reward models are tried, too")
+    arguments.add_argument("--hh-pairs", type=int, default=64, help="of each subset")
     arguments.add_argument("--out", type=Path, default=OUT / "rmb.json")
     asked = arguments.parse_args()
 
@@ -191,12 +213,15 @@ def main() -> None:
             client, "train", map(ranking, rankings[asked.prompts : asked.prompts + asked.rankings])
         )
         rewards = {
-            name: reward_model(
-                client, asked, name, upload(client, f"pairs of {name}", map(pair, half)), held_out
-            )
+            name: reward_model(client, asked, name, upload(client, f"pairs of {name}", map(pair, half)))
             for name, half in zip(("r_train", "r_eval"), halves, strict=True)
         }
-        ended = experiment(client, asked, (train, held_out), [model for model, _ in rewards.values()])
+        found = {name: {"RMB": quality(client, name, model, held_out)} for name, model in rewards.items()}
+        ended = experiment(client, asked, (train, held_out), list(rewards.values()))
+        if asked.hh:
+            hh = upload(client, "HH", hh_pairs(asked.hh, asked.longest_prompt, asked.hh_pairs), "hh_rlhf")
+            for name, model in rewards.items():
+                found[name]["HH"] = quality(client, f"{name} on HH", model, hh)
         results = client.experiments.results(ended.id)
     asked.out.parent.mkdir(exist_ok=True)
     write(
@@ -209,7 +234,7 @@ def main() -> None:
                 "evaluated_on": held_out.samples,
                 "pairs": [len(half) for half in halves],
             },
-            "reward_models": {name: quality for name, (_, quality) in rewards.items()},
+            "reward_models": found,
             "experiment": results,
         },
     )
