@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import groupby
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
@@ -14,23 +15,25 @@ _INPUT = "reward_model"
 
 def reward_model_warnings(session: Session, run_ids: Iterable[str]) -> list[str]:
     """A warning for each reward model that these stage runs used and that is known to be no better than
-    "longer wins": by an evaluation of its own, or by the figures of its training."""
+    "longer wins", by an evaluation of its own or by the figures of its training; it names the stages that
+    used the model."""
     used = session.execute(
-        select(StageInput.identity, StageInput.upstream_id)
+        select(StageInput.identity, StageInput.upstream_id, StageRun.stage)
+        .join(StageRun, StageRun.id == StageInput.stage_run_id)
         .where(StageInput.stage_run_id.in_(list(run_ids)), StageInput.name == _INPUT)
         .distinct()
-        .order_by(StageInput.identity)
+        .order_by(StageInput.identity, StageInput.upstream_id, StageRun.stage)
     ).all()
-    runs = [
-        *_evaluations(session, [identity for identity, _ in used]),
-        *_trainings(session, [upstream for _, upstream in used if upstream is not None]),
-    ]
-    told = [str(warning) for run in runs for warning in (run.result or {}).get("warnings", ())]
+    told: list[str] = []
+    for (identity, upstream), uses in groupby(used, key=lambda each: (each[0], each[1])):
+        stages = ", ".join(stage for *_, stage in uses)
+        for run in [*_evaluations(session, identity), *_trainings(session, upstream)]:
+            told += (f"used by {stages}: {text}" for text in (run.result or {}).get("warnings", ()))
     return list(dict.fromkeys(told))
 
 
-def _evaluations(session: Session, identities: Iterable[str]) -> Iterable[StageRun]:
-    """Runs of ``reward_quality`` over scores of these models."""
+def _evaluations(session: Session, identity: str) -> Iterable[StageRun]:
+    """Runs of ``reward_quality`` over scores of this model."""
     scored = aliased(StageInput)
     return session.scalars(
         select(StageRun)
@@ -39,15 +42,12 @@ def _evaluations(session: Session, identities: Iterable[str]) -> Iterable[StageR
         .where(
             StageRun.stage == "reward_quality",
             StageRun.status == StageStatus.SUCCEEDED,
-            scored.identity.in_(list(identities)),
+            scored.identity == identity,
         )
         .order_by(StageRun.finished_at, StageRun.id)
     )
 
 
-def _trainings(session: Session, run_ids: Iterable[str]) -> Iterable[StageRun]:
-    return session.scalars(
-        select(StageRun)
-        .where(StageRun.id.in_(list(run_ids)), StageRun.stage == "train_reward")
-        .order_by(StageRun.id)
-    )
+def _trainings(session: Session, run_id: str | None) -> Iterable[StageRun]:
+    """The run that trained it, if one did."""
+    return session.scalars(select(StageRun).where(StageRun.id == run_id, StageRun.stage == "train_reward"))

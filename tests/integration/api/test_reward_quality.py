@@ -79,11 +79,17 @@ def test_a_table_is_told_when_its_reward_model_is_no_better_than_the_baseline(ap
     evaluated(api, dataset, f"job:{good['id']}", OF_LENGTH)
     (warning,) = [text for text in api.get(table).json()["warnings"] if "longer wins" in text]
     assert "of 8 held-out pairs" in warning
+    assert warning.startswith("used by evaluate: ")
     assert "longer wins" in api.get(f"/experiments/{made['id']}/report.html").text
     other = trained(api, api.dataset(RANKED[:4])["id"], [told])
     base["evaluation"] = {**evaluation, "reward_model": f"job:{other['id']}"}
     second = api.post("/experiments", json=asked(dataset["id"], base=base)).json()
-    assert told in api.get(f"/experiments/{second['id']}/results").json()["warnings"]
+    assert f"used by evaluate: {told}" in api.get(f"/experiments/{second['id']}/results").json()["warnings"]
+    base["deft"] = {"grader": {"name": "reward_model", "model": f"job:{other['id']}"}}
+    both = api.post("/experiments", json=asked(dataset["id"], base=base)).json()
+    assert (
+        f"used by evaluate, score: {told}" in api.get(f"/experiments/{both['id']}/results").json()["warnings"]
+    )
 
 
 @pytest.mark.parametrize(
