@@ -88,7 +88,10 @@ LOCK = """() => new Promise((granted) => {
   const name = `rating-answer:${document.getElementById("rating").dataset.rater}:`;
   navigator.locks.request(name, () => new Promise((release) => { window.release = release; granted(); }));
 })"""
-WAITING = "async (count) => (await navigator.locks.query()).pending.length === count"
+# Until so many wait for a lock; `wait_for_function` would take the promise of an answer for a yes.
+WAITING = """async (count) => {
+  while ((await navigator.locks.query()).pending.length !== count) await new Promise((go) => setTimeout(go, 10));
+}"""
 # What one tab stores reaches another tab's copy a little later.
 SEES_THE_ANSWER = "() => Object.keys(localStorage).some((key) => key.startsWith('rating-answer:'))"
 
@@ -104,9 +107,9 @@ def test_a_tab_counts_its_answer_that_another_tab_has_sent(
         wait_until_held(page, 3)
     two.evaluate(LOCK)
     two.evaluate("() => window.dispatchEvent(new Event('online'))")  # it wants to send, first in the queue
-    two.wait_for_function(WAITING, arg=1)
+    two.evaluate(WAITING, 1)
     one.keyboard.press("1")
-    two.wait_for_function(WAITING, arg=2)
+    two.evaluate(WAITING, 2)
     two.wait_for_function(SEES_THE_ANSWER)
     two.evaluate("() => window.release()")
     expect_rated(one, 1, 3)
