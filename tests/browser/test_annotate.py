@@ -90,7 +90,8 @@ LOCK = """() => new Promise((granted) => {
 })"""
 # Until so many wait for a lock; `wait_for_function` would take the promise of an answer for a yes.
 WAITING = """async (count) => {
-  while ((await navigator.locks.query()).pending.length !== count) await new Promise((go) => setTimeout(go, 10));
+  const waiting = async () => (await navigator.locks.query()).pending.length;
+  while ((await waiting()) !== count) await new Promise((go) => setTimeout(go, 10));
 }"""
 # What one tab stores reaches another tab's copy a little later.
 SEES_THE_ANSWER = "() => Object.keys(localStorage).some((key) => key.startsWith('rating-answer:'))"
