@@ -228,6 +228,28 @@ def test_the_way_out_stays_on_a_small_screen(
     assert seen
 
 
+TWICE = """() => {
+  const focused = document.activeElement; // in the dialog, and still there when that is closed
+  for (const _ of [1, 2]) {
+    focused.dispatchEvent(new KeyboardEvent("keydown", { key: "2", bubbles: true, cancelable: true }));
+  }
+}"""
+
+
+def test_a_key_that_follows_a_skip_at_once_is_a_vote(
+    service: Service, browse: Callable[..., Watched]
+) -> None:
+    study = service.study({"x": 3})
+    page = browse().open(service.rater(study).link)
+    expect_rated(page, 0, 3)
+    wait_until_held(page, 3)
+    page.keyboard.press("s")
+    page.evaluate(TWICE)
+    expect_rated(page, 2, 3)
+    found = service.http.get(f"/studies/{study['id']}/results", headers=service.researcher).json()
+    assert (found["total"]["n"], found["exclusions"]["skipped"]) == (1, 1)
+
+
 def test_a_session_of_twenty_pairs_by_keys_alone(service: Service, browse: Callable[..., Watched]) -> None:
     study = service.study({"x": 20})
     browser = browse()

@@ -25,6 +25,7 @@ form.addEventListener("submit", (event) => {
   if (reason !== "") close(reason);
 });
 dialog.addEventListener("keydown", (event) => {
+  if (!dialog.open) return; // closed, but the focus leaves it with the next frame only
   if (event.target.matches("input") || event.ctrlKey || event.altKey || event.metaKey) return;
   const chosen = reasons[Number(event.key) - 1];
   if (chosen === undefined) return;
