@@ -60,17 +60,11 @@ def _place(text: str) -> str:
 
 def ends(row: Row) -> Row:
     """The best and the worst response of an RMB ranking."""
-    return ranking(row, (0, -1))
-
-
-def ranking(row: Row, places: Sequence[int] | None = None) -> Row:
-    """Some responses of an RMB ranking; without places the best, a middle and the worst one."""
-    texts = [response["text"] for response in row["responses"]]
     return {
         "id": row["id"],
         "subset": row["goal"],
         "messages": row["messages"],
-        "responses": [texts[place] for place in places or (0, len(texts) // 2, -1)],
+        "responses": [row["responses"][place]["text"] for place in (0, -1)],
     }
 
 
@@ -215,10 +209,8 @@ def main() -> None:
     service = json.loads((asked.home / "service.json").read_text(encoding="utf-8"))
     key = Path(service["admin_key_file"]).read_text(encoding="utf-8").strip()
     with DeftClient(service["url"], key) as client:
-        held_out = upload(client, "held out", map(ranking, rankings[: asked.prompts]))
-        train = upload(
-            client, "best and worst", map(ends, rankings[asked.prompts : asked.prompts + asked.rankings])
-        )
+        held_out = upload(client, "held out", map(ends, rankings[: asked.prompts]))
+        train = upload(client, "train", map(ends, rankings[asked.prompts : asked.prompts + asked.rankings]))
         rewards = {
             name: reward_model(client, asked, name, upload(client, f"pairs of {name}", map(pair, half)))
             for name, half in zip(("r_train", "r_eval"), halves, strict=True)

@@ -22,6 +22,9 @@ Result = dict[str, Any]
 
 def read() -> dict[str, Result]:
     """The results, of one machine and one model."""
+    missing = [name for name in PARTS if not (RESULTS / f"{name}.json").exists()]
+    if missing:
+        raise SystemExit(f"no result of {', '.join(missing)} yet: run benchmarks/{missing[0]}.py first")
     found = {name: json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in PARTS}
     for key in ("cpu", "cores", "model"):
         values = {result[key] for result in found.values()}

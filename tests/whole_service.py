@@ -17,6 +17,7 @@ import psutil
 
 from deft_client import DeftClient
 from deft_client.models import Dataset, Job
+from tests.output_lines import lines_up_to
 
 JOB_SECONDS = 300.0  # a stage starts a process that loads torch; on a busy machine that takes its time
 
@@ -64,11 +65,7 @@ def running(home: Path) -> Iterator[WholeService]:
     )
     try:
         assert process.stdout is not None
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if line.startswith("DEFT is ready"):
-                break
+        said = lines_up_to("DEFT is ready", process.stdout)
         announced = home / "service.json"
         assert announced.exists(), f"the service did not start; it said:\n{''.join(said)}"
         service = json.loads(announced.read_text())

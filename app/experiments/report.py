@@ -23,7 +23,7 @@ _TELLING = ("reward", "bleu_pro_char")
 """Figures of an answer that cases are chosen by: the first that is there."""
 
 
-def experiment_report(results: ExperimentResults, *, cases: bool = True) -> str:
+def experiment_report(results: ExperimentResults, *, cases: bool) -> str:
     """The page ``report.html``, of what is evaluated so far; without ``cases`` it has no text of the data."""
     with transaction() as session:
         beside = surroundings(session, results.experiment)

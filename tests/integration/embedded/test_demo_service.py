@@ -7,18 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-
-def _up_to(lines: Iterable[str], words: str) -> Iterator[str]:
-    for line in lines:
-        yield line
-        if words in line:
-            return
+from tests.output_lines import lines_up_to
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
@@ -30,7 +24,7 @@ def test_nothing_is_left_of_a_demo_that_is_ended(number: signal.Signals, home: P
         text=True,
     )
     assert demo.stderr is not None
-    said = list(_up_to(demo.stderr, "The service is ready"))
+    said = lines_up_to("The service is ready", demo.stderr)
     assert "The service is ready" in said[-1], said
     (announcement,) = home.glob("deft-demo-*/service.json")
     service = psutil.Process(json.loads(announcement.read_text(encoding="utf-8"))["pid"])

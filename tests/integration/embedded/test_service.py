@@ -18,6 +18,8 @@ import psutil
 import pytest
 import stamina
 
+from tests.output_lines import lines_up_to
+
 pytestmark = pytest.mark.timeout(180)
 
 
@@ -69,11 +71,7 @@ def up(home: Path, host: str = "127.0.0.1") -> Iterator[Up]:
     )
     try:
         assert process.stdout is not None
-        printed = []
-        for line in process.stdout:
-            printed.append(line)
-            if "DEFT is ready" in line:
-                break
+        printed = lines_up_to("DEFT is ready", process.stdout)
         service = json.loads((home / "service.json").read_text())
         assert service["pid"] == process.pid
         key = Path(service["admin_key_file"]).read_text().strip()

@@ -10,11 +10,21 @@ from deft_engine.base import Spec
 from deft_engine.data.samples import write_samples
 from deft_engine.endpoints.spec import EndpointSpec
 from deft_engine.events import read_events
+from deft_engine.stages import GenerateSpec
 from deft_engine.types import Message, Response, Sample
 from tests.chat_server import ChatServer
 
 KEY = "sk-very-secret-0123456789"
 KEY_VARIABLE = "DEFT_ENDPOINT_KEY_PLAYED"
+GENERATION = GenerateSpec(
+    max_new_tokens=16,
+    max_prompt_length=64,
+    samples=None,
+    seed=1,
+    batch_size=3,
+    dtype="auto",
+    template="auto",
+)
 
 
 def stage_folder(folder: Path, stage: str, spec: Spec, samples: list[Sample], endpoint: EndpointSpec) -> Path:

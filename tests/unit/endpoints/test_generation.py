@@ -7,9 +7,9 @@ import pytest
 from deft_engine.data.generations import read_generations
 from deft_engine.endpoints.hosts import HOSTS_VARIABLE
 from deft_engine.run import EXIT_FAILED, EXIT_SUCCEEDED, StopRequest, execute
-from deft_engine.stages import GenerateSpec
 from tests.chat_server import FAULTS, serving
 from tests.unit.endpoints.stages import (
+    GENERATION,
     KEY,
     KEY_VARIABLE,
     endpoint,
@@ -20,20 +20,11 @@ from tests.unit.endpoints.stages import (
 )
 
 pytestmark = pytest.mark.usefixtures("allowed")
-SPEC = GenerateSpec(
-    max_new_tokens=16,
-    max_prompt_length=64,
-    samples=None,
-    seed=1,
-    batch_size=3,
-    dtype="auto",
-    template="auto",
-)
 
 
 def test_an_endpoint_s_answers_are_generations_in_the_samples_order(tmp_path: Path) -> None:
     with serving() as server:
-        folder = stage_folder(tmp_path / "run", "generate", SPEC, samples(9), endpoint(server))
+        folder = stage_folder(tmp_path / "run", "generate", GENERATION, samples(9), endpoint(server))
         assert execute(folder, StopRequest()) == EXIT_SUCCEEDED
     found = list(read_generations(folder / "out" / "generations.jsonl"))
     assert [(g.sample_id, g.subset, g.response, g.reference) for g in found] == [
@@ -50,12 +41,12 @@ def test_an_endpoint_s_answers_are_generations_in_the_samples_order(tmp_path: Pa
 
 def test_a_run_that_failed_goes_on_and_pays_for_nothing_twice(tmp_path: Path) -> None:
     with serving(fault=lambda number: "500" if number > 5 else None) as server:
-        folder = stage_folder(tmp_path / "run", "generate", SPEC, samples(12), endpoint(server))
+        folder = stage_folder(tmp_path / "run", "generate", GENERATION, samples(12), endpoint(server))
         assert execute(folder, StopRequest()) == EXIT_FAILED
         assert error_of(folder)["code"] == "endpoint_server_error"
         assert error_of(folder)["retryable"]
         server.fault = lambda number: None
-        stage_folder(folder, "generate", SPEC, samples(12), endpoint(server))
+        stage_folder(folder, "generate", GENERATION, samples(12), endpoint(server))
         assert execute(folder, StopRequest()) == EXIT_SUCCEEDED
         assert list(server.answered.values()) == [1] * 12
         result = result_of(folder)["endpoint"]
@@ -65,7 +56,7 @@ def test_a_run_that_failed_goes_on_and_pays_for_nothing_twice(tmp_path: Path) ->
 
 def test_a_chosen_number_of_samples_is_the_same_choice_as_for_a_local_model(tmp_path: Path) -> None:
     with serving() as server:
-        spec = SPEC.model_copy(update={"samples": 4})
+        spec = GENERATION.model_copy(update={"samples": 4})
         folder = stage_folder(tmp_path / "run", "generate", spec, samples(30), endpoint(server))
         assert execute(folder, StopRequest()) == EXIT_SUCCEEDED
     expected = sorted(random.Random(1).sample(range(30), 4))
@@ -78,7 +69,7 @@ def test_the_key_is_in_the_request_and_nowhere_else(fault: str | None, tmp_path:
     """Not even where the server sends it back, in an answer or in an error."""
     with serving(reply=lambda body: f"your key is {KEY}", fault=lambda number: fault) as server:
         asked = endpoint(server, timeout=0.05 if fault == "slow" else 30.0)
-        folder = stage_folder(tmp_path / "run", "generate", SPEC, samples(2), asked)
+        folder = stage_folder(tmp_path / "run", "generate", GENERATION, samples(2), asked)
         execute(folder, StopRequest())
         assert {headers["Authorization"] for headers in server.seen_headers} == {f"Bearer {KEY}"}
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -90,7 +81,7 @@ def test_the_key_is_in_the_request_and_nowhere_else(fault: str | None, tmp_path:
 def test_an_error_that_quotes_the_key_is_redacted(tmp_path: Path) -> None:
     with serving(fault=lambda number: "429") as server:
         server.error = {"error": {"code": "insufficient_quota", "message": f"no credit for {KEY}"}}
-        folder = stage_folder(tmp_path / "run", "generate", SPEC, samples(1), endpoint(server))
+        folder = stage_folder(tmp_path / "run", "generate", GENERATION, samples(1), endpoint(server))
         assert execute(folder, StopRequest()) == EXIT_FAILED
     error = error_of(folder)
     assert error["code"] == "endpoint_refused"
@@ -103,7 +94,7 @@ def test_a_key_that_is_not_there_is_told_by_its_variable(
 ) -> None:
     monkeypatch.setenv(KEY_VARIABLE, value)
     with serving() as server:
-        folder = stage_folder(tmp_path / "run", "generate", SPEC, samples(1), endpoint(server))
+        folder = stage_folder(tmp_path / "run", "generate", GENERATION, samples(1), endpoint(server))
         assert execute(folder, StopRequest()) == EXIT_FAILED
         assert server.bodies == []
     error = error_of(folder)
@@ -115,7 +106,7 @@ def test_a_key_that_is_not_there_is_told_by_its_variable(
 def test_without_the_setting_no_host_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(HOSTS_VARIABLE)
     with serving() as server:
-        folder = stage_folder(tmp_path / "run", "generate", SPEC, samples(1), endpoint(server))
+        folder = stage_folder(tmp_path / "run", "generate", GENERATION, samples(1), endpoint(server))
         assert execute(folder, StopRequest()) == EXIT_FAILED
         assert server.bodies == []
     assert error_of(folder)["code"] == "endpoint_not_allowed"
@@ -124,7 +115,7 @@ def test_without_the_setting_no_host_is_asked(tmp_path: Path, monkeypatch: pytes
 def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
     with serving() as other, serving(fault=lambda number: "302") as server:
         server.headers = {"Location": f"{other.url}/chat/completions"}
-        folder = stage_folder(tmp_path / "run", "generate", SPEC, samples(1), endpoint(server))
+        folder = stage_folder(tmp_path / "run", "generate", GENERATION, samples(1), endpoint(server))
         assert execute(folder, StopRequest()) == EXIT_FAILED
         assert (len(server.bodies), other.bodies) == (1, [])
     assert error_of(folder)["code"] == "endpoint_redirect"

