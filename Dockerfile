@@ -11,7 +11,7 @@ COPY . .
 RUN pip install -c constraints.txt .
 USER deft
 EXPOSE 8000
-CMD ["python", "-m", "uvicorn", "app.main:create_app", "--factory", "--host", "0.0.0.0", "--port", "8000", "--timeout-graceful-shutdown", "2", "--no-access-log"]
+CMD ["python", "-m", "uvicorn", "app.main:create_app", "--factory", "--host", "0.0.0.0", "--port", "8000", "--http", "h11", "--timeout-graceful-shutdown", "2", "--no-access-log"]
 
 FROM base AS worker
 RUN pip install -c constraints.txt torch --index-url https://download.pytorch.org/whl/cpu

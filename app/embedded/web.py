@@ -14,6 +14,7 @@ def main() -> None:
     config = uvicorn.Config(
         "app.main:create_app",
         factory=True,
+        http="h11",  # httptools, taken where it is installed, keeps a header of any length (ADR 96)
         timeout_graceful_shutdown=2,  # an open event stream would keep it for ever
         access_log=False,  # personal links carry their secret in the path
         server_header=False,
