@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import Session, defer, selectinload
 
 from app.db.models import (
     TERMINAL_JOBS,
@@ -23,8 +23,15 @@ from app.db.models import (
     StageStatus,
 )
 
-WITH_STAGES = selectinload(Job.stages).joinedload(JobStage.stage_run)
-"""Loader option: a job's places with their stage runs, in two queries for any number of jobs."""
+WITH_STAGES = (
+    selectinload(Job.stages)
+    .joinedload(JobStage.stage_run)
+    .options(*map(defer, (StageRun.spec, StageRun.result, StageRun.manifest)))
+)
+"""Loader option: a job's places with their stage runs, in two queries for any number of jobs.
+
+Without the runs' JSON, most of a row, which no view of a job shows; each is read when it is asked for.
+"""
 
 
 def find_dataset(session: Session, dataset_id: str) -> Dataset | None:
