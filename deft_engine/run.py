@@ -176,6 +176,7 @@ def run_stage(
     for leftover in (building, out):  # no manifest was written, so neither is whole
         shutil.rmtree(leftover, ignore_errors=True)
     building.mkdir()
+    events.log("started")  # importing torch and transformers takes longer than everything before it
     context = StageContext(
         *(spec, request.inputs, building, folder / "work", events, stop, world, request.input_ids)
     )

@@ -71,7 +71,10 @@ def _write(context: StageContext[Any]) -> dict[str, Any]:
 
 
 def _events(folder: Path, attempt: int = 1) -> list[dict[str, Any]]:
-    return [event for _, event in read_events(folder / f"events-{attempt}.jsonl", 0)]
+    """What an attempt reported after its first word."""
+    begun, *others = [event for _, event in read_events(folder / f"events-{attempt}.jsonl", 0)]
+    assert (begun["type"], begun["message"]) == ("log", "started")
+    return others
 
 
 def test_a_stage_that_succeeds_leaves_its_artifacts_and_a_manifest(

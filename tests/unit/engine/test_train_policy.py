@@ -308,7 +308,9 @@ def test_a_stopped_deft_run_resumes_bit_by_bit(
     folder = make_stage(tmp_path / "stopped", "train", spec, PAIRS, **inputs)
     assert run_stage(folder, stop=StopAfter(2)) == EXIT_INTERRUPTED  # in the middle of the second epoch
     assert run_stage(folder, attempt=2) == EXIT_SUCCEEDED
-    (first, *_), (second, *_) = ([e for _, e in read_events(p, 0)] for p in sorted(folder.glob("events-*")))
+    (_, first, *_), (_, second, *_) = (
+        [e for _, e in read_events(p, 0)] for p in sorted(folder.glob("events-*"))
+    )
     assert first["message"] == "training on 6 samples in 6 steps"
     assert second["message"] == "training on 6 samples in 6 steps, going on after step 3"
     assert outputs(folder) == outputs(whole)
