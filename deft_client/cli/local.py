@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from deft_client import demo as demonstration
 from deft_client.cli.connection import Connection
 from deft_client.cli.output import Json
 
@@ -49,6 +48,8 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Start a service in a temporary home, run DEFT end to end, and show the comparison."""
+    from deft_client import demo as demonstration  # which prints by the command line's own means
+
     raise typer.Exit(demonstration.run(data, model, keep=keep, as_json=as_json))
 
 
