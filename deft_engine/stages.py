@@ -6,6 +6,7 @@ worker, the command line and the docs follow from this table.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -231,9 +232,18 @@ class Stage:
     optional_inputs: tuple[str, ...] = ()
 
     def load(self) -> Callable[[Any], dict[str, Any]]:
-        """Import the stage's function; only the engine's own process does this."""
+        """Import the stage's function; only the engine's own process does this.
+
+        Without the garbage collector, which would look through all of torch's new objects again and again.
+        """
         module, _, name = self.function.partition(":")
-        return getattr(import_module(module), name)  # type: ignore[no-any-return]
+        collected = gc.isenabled()
+        gc.disable()
+        try:
+            return getattr(import_module(module), name)  # type: ignore[no-any-return]
+        finally:
+            if collected:
+                gc.enable()
 
 
 STAGES: dict[str, Stage] = {
