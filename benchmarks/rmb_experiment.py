@@ -136,7 +136,7 @@ def quality(client: DeftClient, name: str, model: str, held_out: Dataset) -> Row
             "eval_dataset": held_out.id,
             "model": {"reward_model": model},
         },
-        idempotency_key=f"rmb-quality-{name}",
+        idempotency_key=f"rmb-quality-{name.replace(' ', '-')}",
     )
     return client.jobs.wait(made.id).result or {}
 
@@ -177,6 +177,18 @@ def experiment(
         idempotency_key="rmb-experiment",
     )
     return client.experiments.wait(made.id)
+
+
+def omegas(client: DeftClient, ended: Experiment) -> dict[str, list[Row]]:
+    """What weight R_dis had in an arm, and which share of the gradient that gave it: a row per seed."""
+    found: dict[str, list[Row]] = {}
+    for arm in ended.arms:
+        for place in arm.jobs:
+            trained = (client.jobs.retrieve(place.id).result or {}).get("train", {})
+            if trained.get("omega"):
+                row = {"seed": place.seed, **{name: trained[name] for name in ("omega", "grad_share")}}
+                found.setdefault(arm.name, []).append(row)
+    return found
 
 
 def main() -> None:
@@ -222,6 +234,7 @@ def main() -> None:
             for name, model in rewards.items():
                 found[name]["HH"] = quality(client, f"{name} on HH", model, hh)
         results = client.experiments.results(ended.id)
+        weights = omegas(client, ended)
         report = client.experiments.export(ended.id, "report.html", cases=False)
     asked.out.parent.mkdir(exist_ok=True)
     asked.out.with_suffix(".html").write_bytes(report)
@@ -238,6 +251,7 @@ def main() -> None:
                 "pairs": [len(half) for half in halves],
             },
             "reward_models": found,
+            "omegas": weights,
             "experiment": results,
         },
     )
