@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from argparse import Namespace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from distribution_reward import batch_of
-from measuring import alternate, data_name, machine, median, parser, seconds, write
+from distribution_reward import arguments, batch_of
+from measuring import alternate, data_name, machine, median, seconds, write
 from transformers import PreTrainedModel
 
 from deft_engine.data.collate import RankedBatch
@@ -69,13 +68,7 @@ def measured(parsed: Namespace, dtype: DtypeName, batches: list[RankedBatch]) ->
 
 def main() -> None:
     """Measure, print and write."""
-    made = parser(__doc__, "compiled")
-    made.add_argument("--data", type=Path)
-    made.add_argument("--model", default="builtin:smollm2")
-    made.add_argument("--pairs", type=int, default=4)
-    made.add_argument("--max-length", type=int, default=512)
-    made.add_argument("--rounds", type=int, default=5)
-    parsed = made.parse_args()
+    parsed = arguments(__doc__, "compiled")
     about = machine()
     lengths = (parsed.max_length, parsed.max_length // 2, parsed.max_length // 4)
     batches = [batch_of(Namespace(**{**vars(parsed), "max_length": length})) for length in lengths]

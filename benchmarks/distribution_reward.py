@@ -87,15 +87,20 @@ def _generator() -> torch.Generator:
     return torch.Generator().manual_seed(SEED)
 
 
-def main() -> None:
-    """Measure, print and write."""
-    made = parser(__doc__, "distribution_reward")
+def arguments(doc: str | None, result: str) -> Namespace:
+    """The command line of a benchmark of steps on a batch of pairs."""
+    made = parser(doc, result)
     made.add_argument("--data", type=Path)
     made.add_argument("--model", default="builtin:smollm2")
     made.add_argument("--pairs", type=int, default=4)
     made.add_argument("--max-length", type=int, default=512)
     made.add_argument("--rounds", type=int, default=7)
-    parsed = made.parse_args()
+    return made.parse_args()
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parsed = arguments(__doc__, "distribution_reward")
     about = machine()
     batch = batch_of(parsed)
     model = load_policy(parsed.model, "float32").train()

@@ -13,11 +13,12 @@ import tempfile
 from pathlib import Path
 
 from measuring import alternate, in_process, machine, median, parser, seconds, write
+from service_speed import small_dataset, submit
 
 from deft_client.client import DeftClient
-from deft_client.demo_data import write_jsonl
 from deft_client.demo_service import temporary_service
 from deft_client.models import Dataset
+from deft_engine.models import load_policy
 
 LEAST = """
 import sys
@@ -28,35 +29,16 @@ AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
 print("{}")
 """
 MODEL = "smollm2"
-TRAINING = {"max_length": 64, "batch_size": 1, "max_steps": 1}
 
 
 def write_model(folder: Path) -> None:
     """The model as ``from_pretrained`` takes it at its fastest."""
-    from deft_engine.models import load_policy
-
     load_policy(f"builtin:{MODEL}", "float32").save_pretrained(folder)
-
-
-def upload(client: DeftClient, folder: Path) -> Dataset:
-    """A few rows to train on, imported."""
-    path = folder / "rows.jsonl"
-    write_jsonl(path, 32, seed=7)
-    return client.datasets.wait(client.datasets.upload(path).id)
 
 
 def first_step(client: DeftClient, dataset: Dataset, seed: int) -> float:
     """Seconds from a job's creation to its step 0."""
-    job = client.jobs.create(
-        {
-            "kind": "align",
-            "dataset": dataset.id,
-            "model": {"base": MODEL},
-            "method": {"name": "sft"},
-            "deft": None,
-            "training": {**TRAINING, "seed": seed},
-        }
-    )
+    job = submit(client, dataset, seed, MODEL, steps=1)
     begun = [
         (event.time - job.created_at).total_seconds()
         for event in client.jobs.events(job.id)  # to the job's end, so that jobs do not meet
@@ -76,7 +58,7 @@ def main() -> None:
     with temporary_service(keep=False) as service, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_model(folder / "model")
-        dataset = upload(service.client, folder)
+        dataset = small_dataset(service.client)
         seeds = iter(range(asked.rounds + 1))
         first_step(service.client, dataset, next(seeds))
         least = ["-c", LEAST, str(folder / "model")]

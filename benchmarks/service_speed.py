@@ -93,16 +93,16 @@ def small_dataset(client: DeftClient) -> Dataset:
         return uploaded(client, path)
 
 
-def submit(client: DeftClient, dataset: Dataset, seed: int, steps: int = 30) -> Job:
-    """A training job that no other equals."""
+def submit(client: DeftClient, dataset: Dataset, seed: int, model: str = "tiny", steps: int = 30) -> Job:
+    """A short training job; one of another seed is other work."""
     return client.jobs.create(
         {
             "kind": "align",
             "dataset": dataset.id,
-            "model": {"base": "tiny"},
+            "model": {"base": model},
             "method": {"name": "sft"},
             "deft": None,
-            "training": {"max_length": 64, "batch_size": 2, "max_steps": steps, "epochs": 4, "seed": seed},
+            "training": {"max_length": 64, "batch_size": 2, "max_steps": steps, "seed": seed},
         }
     )
 
