@@ -2,8 +2,9 @@
 
 A policy's DPO step (forward and backward pass, reference given) as the engine runs it, and with every
 layer's MLP and norms compiled: the passes over memory that are neither matrix products nor attention, which a
-compiler can fuse. Alternating, in both precisions, on batches of changing lengths as in training, so that the
-shapes are dynamic. Needs a C++ compiler. Writes ``results/compiled.json``: medians, and what compiling took.
+compiler can fuse. Alternating, in float32 and, where it is fast, bfloat16, on batches of changing lengths as
+in training, so that the shapes are dynamic. Needs a C++ compiler. Writes ``results/compiled.json``: medians,
+and what compiling took.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from distribution_reward import arguments, batch_of
+from floating_point import fast_precisions
 from measuring import alternate, data_name, machine, median, seconds, write
 from transformers import PreTrainedModel
 
@@ -23,7 +25,6 @@ from deft_engine.matrix_products import in_use
 from deft_engine.models import DtypeName, load_policy
 
 METHOD = DPO()
-PRECISIONS: tuple[DtypeName, ...] = ("float32", "bfloat16")
 
 
 def compile_parts(model: PreTrainedModel) -> None:
@@ -80,7 +81,7 @@ def main() -> None:
             "model": parsed.model,
             "pairs": parsed.pairs,
             "max_lengths": lengths,
-            **{dtype: measured(parsed, dtype, batches) for dtype in PRECISIONS},
+            **{dtype: measured(parsed, dtype, batches) for dtype in fast_precisions()},
             "matrix_products": in_use(),
         },
     )

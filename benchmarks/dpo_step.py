@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from floating_point import fast_bfloat16, necessary_operations
+from floating_point import fast_precisions, necessary_operations
 from measuring import data_name, in_process, machine, median, parser, peak_megabytes, samples_of, write
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -263,8 +263,7 @@ def main() -> None:
         return
     about = machine()
     samples = pairs(parsed.data, parsed.model, parsed.max_length, parsed.pairs)
-    bfloat16 = fast_bfloat16()
-    names = [name for name, side in SIDES.items() if side.dtype == "float32" or bfloat16["fast"]]
+    names = [name for name, side in SIDES.items() if side.dtype in fast_precisions()]
     before = in_process([str(Path(__file__).with_name("floating_point.py"))])
     found = measure(parsed, names)
     after = in_process([str(Path(__file__).with_name("floating_point.py"))])
@@ -286,7 +285,6 @@ def main() -> None:
             "tokens": token_counts(samples),
             "rounds": parsed.rounds,
             "steps_a_round": parsed.steps,
-            "bfloat16": bfloat16,
         }
         | found
         | {

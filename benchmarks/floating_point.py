@@ -1,13 +1,15 @@
 """The limit of a step: matrix products at this machine's best rate, and how many of them a batch needs.
 
-``python benchmarks/floating_point.py`` prints the rates in GFLOP/s, in the environment that it is started in.
+``python benchmarks/floating_point.py`` prints the rates in GFLOP/s, in the environment that it is started in;
+of bfloat16 where this CPU does not only emulate it.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from typing import Any, get_args
+from functools import cache
+from typing import get_args
 
 import torch
 from torch import nn
@@ -15,38 +17,45 @@ from transformers import PreTrainedModel
 
 from deft_engine.data.collate import RankedBatch
 from deft_engine.matrix_products import Library, multiplied_by
+from deft_engine.models import DtypeName
 
 SHAPES = ((1024, 1024, 1024), (2048, 576, 1536), (2048, 1536, 576), (2048, 2048, 2048))  # m, k, n
+PROBE = (256, 576, 576)  # small, since a CPU may take seconds for a larger one of a type that it emulates
+PRECISIONS: tuple[DtypeName, ...] = ("float32", "bfloat16")
 REPEATS = 5
 
 
-def rate(shape: tuple[int, int, int], dtype: torch.dtype, repeats: int = REPEATS) -> float:
+def rate(shape: tuple[int, int, int], dtype: torch.dtype) -> float:
     """The best of some products, in GFLOP/s."""
     m, k, n = shape
     left, right = torch.randn(m, k).to(dtype), torch.randn(k, n).to(dtype)
     best = float("inf")
-    for _ in range(repeats):
+    for _ in range(REPEATS):
         started = time.perf_counter()
         torch.mm(left, right)
         best = min(best, time.perf_counter() - started)
     return 2 * m * k * n / best / 1e9
 
 
-def peak_rate(dtype: torch.dtype = torch.float32) -> float:
-    """The best rate over shapes of a small model's layers, by the best library."""
+def best_rate(dtype: torch.dtype, *shapes: tuple[int, int, int]) -> float:
+    """Over shapes, by the best library."""
     rates = []
     for library in get_args(Library):
         with multiplied_by(library):
-            rates += [rate(shape, dtype) for shape in SHAPES]
+            rates += [rate(shape, dtype) for shape in shapes]
     return max(rates)
 
 
-def fast_bfloat16() -> dict[str, Any]:
-    """Whether bfloat16 products are faster than float32 ones here: some CPUs only emulate them."""
-    rates = {name: peak_rate(getattr(torch, name)) for name in ("float32", "bfloat16")}
-    return {"fast": rates["bfloat16"] > 1.2 * rates["float32"]} | {
-        f"{name}_gflop_s": round(each, 1) for name, each in rates.items()
-    }
+def peak_rate(dtype: torch.dtype = torch.float32) -> float:
+    """The best rate over shapes of a small model's layers."""
+    return best_rate(dtype, *SHAPES)
+
+
+@cache
+def fast_precisions() -> tuple[DtypeName, ...]:
+    """float32, and bfloat16 where its products are faster: some CPUs only emulate them."""
+    rates = {name: best_rate(getattr(torch, name), PROBE) for name in PRECISIONS}
+    return PRECISIONS if rates["bfloat16"] > 1.2 * rates["float32"] else PRECISIONS[:1]
 
 
 def necessary_operations(model: PreTrainedModel, batch: RankedBatch) -> int:
@@ -73,7 +82,7 @@ def necessary_operations(model: PreTrainedModel, batch: RankedBatch) -> int:
 
 def main() -> None:
     """Print the rates."""
-    print(json.dumps({name: round(peak_rate(getattr(torch, name)), 1) for name in ("float32", "bfloat16")}))
+    print(json.dumps({name: round(peak_rate(getattr(torch, name)), 1) for name in fast_precisions()}))
 
 
 if __name__ == "__main__":

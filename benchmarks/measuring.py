@@ -27,6 +27,7 @@ from deft_engine.types import Sample
 
 RESULTS = Path(__file__).parent / "results"
 _VERSIONED = ("torch", "transformers", "tokenizers", "trl")
+_INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # what products of matrices depend on most
 _GENERATED_ROWS, _SEED = 2_000, 7
 
 
@@ -41,9 +42,19 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
+        "instructions": instructions(),
         "versions": versions,
         "load_before": round(os.getloadavg()[0], 2),
     }
+
+
+def instructions() -> list[str]:
+    """Which of the sets of instructions that products of matrices use this CPU has, as Linux tells it."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return []
+    return [name for name in _INSTRUCTIONS if name in words]
 
 
 def alternate(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
@@ -72,16 +83,20 @@ def peak_megabytes() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
-def in_process(arguments: Sequence[str], shipped: bool = False) -> dict[str, Any]:
+def in_process(
+    arguments: Sequence[str], shipped: bool = False, variables: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The JSON that a Python script prints at its end, run in a process of its own.
 
     Args:
         arguments: the script and its arguments.
         shipped: in the environment as it comes, not the engine's.
+        variables: of the environment, on top.
     """
     environment = engine_environment(os.environ)
     if shipped:
         environment = {name: value for name, value in os.environ.items() if name not in ENGINE_DEFAULTS}
+    environment |= variables or {}
     finished = subprocess.run(
         [sys.executable, *arguments], env=environment, stdout=subprocess.PIPE, text=True, check=True
     )

@@ -26,10 +26,10 @@ def read() -> dict[str, Result]:
     if missing:
         raise SystemExit(f"no result of {', '.join(missing)} yet: run benchmarks/{missing[0]}.py first")
     found = {name: json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in PARTS}
-    for key in ("cpu", "cores", "model"):
-        values = {result[key] for result in found.values()}
+    for key in ("cpu", "cores", "instructions", "model"):
+        values = {str(result[key]) for result in found.values()}
         if len(values) > 1:
-            raise SystemExit(f"{', '.join(PARTS)}: not of one {key}, but of {sorted(map(str, values))}")
+            raise SystemExit(f"{', '.join(PARTS)}: not of one {key}, but of {sorted(values)}")
     return found
 
 
@@ -85,7 +85,7 @@ def main() -> None:
     write(
         asked.out,
         {
-            **{key: found["dpo_step"][key] for key in ("cpu", "cores", "versions", "model")},
+            **{key: found["dpo_step"][key] for key in ("cpu", "cores", "instructions", "versions", "model")},
             "pairs": asked.pairs,
             "share": asked.share,
             "epochs": asked.epochs,
