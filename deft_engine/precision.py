@@ -17,3 +17,9 @@ from deft_engine.models import DtypeName, device, resolve_dtype
 def autocast(dtype: DtypeName) -> AbstractContextManager[Any]:
     """A context in which float32 models compute in bfloat16 where ``dtype`` resolves to it."""
     return torch.autocast(device().type, dtype=torch.bfloat16, enabled=resolve_dtype(dtype) == torch.bfloat16)
+
+
+def emulated(dtype: DtypeName) -> bool:
+    """Whether ``dtype`` is bfloat16 on a CPU without instructions for it, as one that has AVX2 alone."""
+    on_cpu = device().type == "cpu" and resolve_dtype(dtype) == torch.bfloat16
+    return on_cpu and torch.backends.cpu.get_cpu_capability() == "AVX2"

@@ -180,7 +180,9 @@ def run_stage(
     context = StageContext(
         *(spec, request.inputs, building, folder / "work", events, stop, world, request.input_ids)
     )
-    result = stage.load()(context)
+    work = stage.load()
+    _warn_of_emulation(spec, events)
+    result = work(context)
     missing = [name for name in stage.outputs if not (building / name).exists()]
     if missing:
         raise RuntimeError(f"stage {stage.name} did not write {', '.join(missing)}")
@@ -209,6 +211,19 @@ def run_stage(
         os.fsync(file.fileno())
     partial.rename(folder / "manifest.json")
     fsync(folder)
+
+
+def _warn_of_emulation(spec: Spec, events: EventWriter) -> None:
+    if getattr(spec, "dtype", "auto") != "bfloat16":
+        return
+    from deft_engine.precision import emulated  # a stage that computes has loaded torch by now
+
+    if emulated("bfloat16"):
+        events.log(
+            "this CPU has no bfloat16 arithmetic and emulates it, which takes many times as long as float32; "
+            'set model.dtype to "float32" or "auto"',
+            "warning",
+        )
 
 
 def _hash_outputs(folder: Path) -> dict[str, dict[str, Any]]:

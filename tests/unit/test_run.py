@@ -33,6 +33,7 @@ Function = Callable[[StageContext[Any]], dict[str, Any]]
 
 class FakeSpec(Spec):
     number: int = 1
+    dtype: str = "auto"
 
 
 def _folder(tmp_path: Path, attempt: int = 1, **spec: Any) -> Path:
@@ -75,6 +76,33 @@ def _events(folder: Path, attempt: int = 1) -> list[dict[str, Any]]:
     begun, *others = [event for _, event in read_events(folder / f"events-{attempt}.jsonl", 0)]
     assert (begun["type"], begun["message"]) == ("log", "started")
     return others
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "warned"),
+    [
+        ("AVX2", "bfloat16", True),
+        ("AVX2", "float32", False),
+        ("AVX2", "auto", False),
+        ("AVX512", "bfloat16", False),
+    ],
+)
+def test_bfloat16_on_a_cpu_that_emulates_it_is_warned_of(
+    tmp_path: Path,
+    stage: Callable[[Function], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capability: str,
+    dtype: str,
+    warned: bool,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    stage(_write)
+
+    assert execute(_folder(tmp_path, dtype=dtype), StopRequest()) == EXIT_SUCCEEDED
+
+    said = [event["message"] for event in _events(tmp_path / "stage") if event.get("level") == "warning"]
+    assert ["float32" in message for message in said] == [True] * warned
 
 
 def test_a_stage_that_succeeds_leaves_its_artifacts_and_a_manifest(
