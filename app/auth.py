@@ -5,7 +5,6 @@ Raters have a cookie of their own: a browser can hold a researcher's session and
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -61,42 +60,77 @@ class Shown:
     request: Request
 
 
-def authenticate(
+async def shown_by_caller(
     request: Request, bearer: _Bearer, session: _SessionCookie, rater: _RaterCookie
-) -> Principal:
-    """The caller of an address that is not for raters; a dependency.
+) -> Shown:
+    """What the caller of an address that is not for raters shows; a dependency.
 
     A rater's cookie counts where there is no other, so that a rater is told no more than by their key.
 
     Raises:
-        Problem: 401 without a usable key, 400 for a key in the address, 403 for another site's cookie.
+        Problem: 401 without a key, 400 for a key in the address, 403 for another site's cookie.
     """
-    shown = _shown(request, bearer, session or rater)
-    with transaction() as own:
-        return _recognised(own, shown)
+    return _shown(request, bearer, session or rater)
 
 
 async def shown_by_rater(
     request: Request, bearer: _Bearer, session: _SessionCookie, rater: _RaterCookie
 ) -> Shown:
-    """What the caller of a rater's address shows; a dependency. Raises as :func:`authenticate`."""
+    """What the caller of a rater's address shows; a dependency. Raises as :func:`shown_by_caller`."""
     return _shown(request, bearer, rater or session)
 
 
-def require(lowest: Role) -> Callable[[Principal], Awaitable[Principal]]:
-    """A dependency: the caller, who must have at least this role (viewer < researcher < admin).
+def recognise(session: Session, shown: Shown) -> Principal:
+    """The caller.
+
+    Raises:
+        Problem: 401 for a key that is not usable.
+    """
+    # Looked up by the hash of 256 random bits: how long a comparison takes tells nothing about any key.
+    query = sa.select(
+        ApiKey.id,
+        ApiKey.role,
+        ApiKey.revoked_at,
+        ApiKey.last_used_at,
+        is_usable(),
+        Annotator.id,
+        Annotator.study_id,
+    ).outerjoin(Annotator, Annotator.key_id == ApiKey.id)
+    if shown.is_cookie:
+        query = query.join(WebSession, WebSession.key_id == ApiKey.id).where(_lives(shown.credential))
+    else:
+        query = query.where(ApiKey.hash == hash_secret(shown.credential))
+    found = session.execute(query).one_or_none()
+    if found is None:
+        raise _unauthorized("the key is unknown", "check it, or ask an admin for a new one")
+    key_id, role, revoked_at, last_used_at, usable, annotator_id, study_id = found
+    if not usable:
+        why = "has expired" if revoked_at is None else "was revoked"
+        raise _unauthorized(f"the key {why}", "ask an admin for a new one")
+    now = datetime.now(UTC)
+    if last_used_at is None or now - last_used_at > _USE_NOTED_EVERY:
+        session.execute(sa.update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=now))
+        session.commit()  # at once: who revokes the key has locked the study, for which this request may wait
+    shown.request.state.key_id = key_id
+    return Principal(key_id, role, annotator_id, study_id, request_id_of(shown.request), shown.credential)
+
+
+def refuse_below(lowest: Role, principal: Principal) -> None:
+    """Let in who has at least this role (viewer < researcher < admin).
 
     An annotator gets 404; :func:`require_annotator` is for them.
 
     Raises:
-        Problem: 401, 403 or 404.
+        Problem: 403 or 404.
     """
-
-    async def check(principal: Annotated[Principal, Depends(authenticate)]) -> Principal:
-        _refuse_below(lowest, principal)
-        return principal
-
-    return check
+    if principal.role is Role.ANNOTATOR:
+        raise Problem(
+            404, "not_found", "Not found", "there is nothing at this address for an annotator's key"
+        )
+    if _RANK[principal.role] < _RANK[lowest]:
+        raise _forbidden(
+            f"this needs the role {lowest}, the key has {principal.role}; ask an admin for a key"
+        )
 
 
 def require_annotator(session: Session, shown: Shown) -> Principal:
@@ -105,7 +139,7 @@ def require_annotator(session: Session, shown: Shown) -> Principal:
     Raises:
         Problem: 401 or 403.
     """
-    principal = _recognised(session, shown)
+    principal = recognise(session, shown)
     if principal.role is not Role.ANNOTATOR:
         raise _forbidden("this address is for annotators; open the annotator's personal link")
     return principal
@@ -115,7 +149,7 @@ def reads_by_key(request: Request, lowest: Role) -> bool:
     """Whether a page is asked for with a key as Bearer token, as a script does that has no cookie.
 
     Raises:
-        Problem: 401, 403 or 404, as :func:`require`: the key is not usable, or not of this role.
+        Problem: 401, 403 or 404: the key is not usable, or not of this role.
     """
     scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
     if scheme.lower() != "bearer":
@@ -123,7 +157,7 @@ def reads_by_key(request: Request, lowest: Role) -> bool:
     sent = HTTPAuthorizationCredentials(scheme=scheme, credentials=token)
     shown = _shown(request, sent, None)
     with transaction() as own:
-        _refuse_below(lowest, _recognised(own, shown))
+        refuse_below(lowest, recognise(own, shown))
     return True
 
 
@@ -197,47 +231,6 @@ def _key_behind(cookie: str) -> sa.Select[ApiKey]:
 
 def _lives(cookie: str) -> sa.ColumnElement[bool]:
     return (WebSession.hash == hash_secret(cookie)) & (WebSession.expires_at > sa.func.now())
-
-
-def _recognised(session: Session, shown: Shown) -> Principal:
-    # Looked up by the hash of 256 random bits: how long a comparison takes tells nothing about any key.
-    query = sa.select(
-        ApiKey.id,
-        ApiKey.role,
-        ApiKey.revoked_at,
-        ApiKey.last_used_at,
-        is_usable(),
-        Annotator.id,
-        Annotator.study_id,
-    ).outerjoin(Annotator, Annotator.key_id == ApiKey.id)
-    if shown.is_cookie:
-        query = query.join(WebSession, WebSession.key_id == ApiKey.id).where(_lives(shown.credential))
-    else:
-        query = query.where(ApiKey.hash == hash_secret(shown.credential))
-    found = session.execute(query).one_or_none()
-    if found is None:
-        raise _unauthorized("the key is unknown", "check it, or ask an admin for a new one")
-    key_id, role, revoked_at, last_used_at, usable, annotator_id, study_id = found
-    if not usable:
-        why = "has expired" if revoked_at is None else "was revoked"
-        raise _unauthorized(f"the key {why}", "ask an admin for a new one")
-    now = datetime.now(UTC)
-    if last_used_at is None or now - last_used_at > _USE_NOTED_EVERY:
-        session.execute(sa.update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=now))
-        session.commit()  # at once: who revokes the key has locked the study, for which this request may wait
-    shown.request.state.key_id = key_id
-    return Principal(key_id, role, annotator_id, study_id, request_id_of(shown.request), shown.credential)
-
-
-def _refuse_below(lowest: Role, principal: Principal) -> None:
-    if principal.role is Role.ANNOTATOR:
-        raise Problem(
-            404, "not_found", "Not found", "there is nothing at this address for an annotator's key"
-        )
-    if _RANK[principal.role] < _RANK[lowest]:
-        raise _forbidden(
-            f"this needs the role {lowest}, the key has {principal.role}; ask an admin for a key"
-        )
 
 
 def _refuse_key_in_address(request: Request) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
+from app.db.job_stages import stages_of_jobs
 from app.db.models import Dataset, DatasetStatus, Job, JobStatus, StageRun
 from app.db.queries import find_dataset, find_generations, find_job
 from app.settings import get_settings
@@ -144,7 +145,11 @@ class ServiceResolver:
         if revision is not None:
             raise _unusable(name, "a job's model has no revisions", "set revision to null", pointer)
         _check_kind(name, _REWARD if job.kind == "reward_model" else _POLICY, pointer, wanted)
-        return Made(_model_fingerprint(job), "model")
+        return Made(self._model_fingerprint(job), "model")
+
+    def _model_fingerprint(self, job: Job) -> str:
+        stages = stages_of_jobs(self._session, [job.id])[job.id]
+        return next(stage.fingerprint for stage in stages if stage.stage == _MODEL_STAGES[job.kind])
 
 
 def dataset_ref(dataset: Dataset) -> DatasetRef:
@@ -189,11 +194,6 @@ def _check_scores(spec: JobRequest, datasets: dict[str, Dataset]) -> None:
         code="no_scores",
         pointer=pointer,
     )
-
-
-def _model_fingerprint(job: Job) -> str:
-    stage = _MODEL_STAGES[job.kind]
-    return next(place.stage_run.fingerprint for place in job.stages if place.stage_run.stage == stage)
 
 
 def _kind_of(source: External) -> str | None:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
-from app.db.models import LIVE_STAGES, Metric, StageRun
+from app.db.models import Metric
 
 _KEPT_POINTS = 8_000_000  # 24 bytes each
 _KEEP_FROM = 2_000  # shorter series are read in no time
@@ -94,29 +95,29 @@ def _extremes(values: npt.NDArray[Any], size: int, pick: Any, filler: float) -> 
 def metric_names(session: Session, stage_run_ids: Sequence[str]) -> list[tuple[str, str]]:
     """(stage run id, name) of every series of these stage runs, found by skipping through the index."""
     first = sa.select(Metric.name).order_by(Metric.name).limit(1)
-    found: list[tuple[str, str]] = []
-    for run_id in stage_run_ids:
-        own = first.where(Metric.stage_run_id == run_id)
-        names = sa.select(own.scalar_subquery().label("name")).cte("names", recursive=True)
-        following = own.where(Metric.name > names.c.name).correlate(names).scalar_subquery()
-        names = names.union_all(sa.select(following).where(names.c.name.is_not(None)))
-        query = sa.select(names.c.name).where(names.c.name.is_not(None))
-        found += [(run_id, name) for name in session.scalars(query)]
-    return found
+    runs = sa.func.unnest(sa.cast(stage_run_ids, ARRAY(sa.Text))).column_valued("run")
+    of_run = first.where(Metric.stage_run_id == runs)
+    names = sa.select(runs.label("run"), of_run.scalar_subquery().label("name")).cte("names", recursive=True)
+    following = first.where(Metric.stage_run_id == names.c.run, Metric.name > names.c.name).correlate(names)
+    names = names.union_all(
+        sa.select(names.c.run, following.scalar_subquery()).where(names.c.name.is_not(None))
+    )
+    query = sa.select(names.c.run, names.c.name).where(names.c.name.is_not(None))
+    return [(run, name) for run, name in session.execute(query)]
 
 
-def load_series(session: Session, run: StageRun, name: str) -> Series:
-    """All points of a series."""
-    if run.status in LIVE_STAGES:
-        return _read(session, run.id, name)
-    last = session.scalar(sa.select(sa.func.max(Metric.step)).where(*_of(run.id, name)))
+def load_series(session: Session, run_id: str, name: str, *, finished: bool) -> Series:
+    """All points of a series; of a ``finished`` stage run none are added."""
+    if not finished:
+        return _read(session, run_id, name)
+    last = session.scalar(sa.select(sa.func.max(Metric.step)).where(*_of(run_id, name)))
     if last is None:
         return _EMPTY
-    kept = _finished.get(run.id, name)
+    kept = _finished.get(run_id, name)
     if kept is not None and int(kept.steps[-1]) == last:
         return kept
-    series = _read(session, run.id, name)
-    _finished.put(run.id, name, series)
+    series = _read(session, run_id, name)
+    _finished.put(run_id, name, series)
     return series
 
 

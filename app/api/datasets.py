@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app.api.dataset_views import DatasetView, LedgerEntry, SampleView, view_dataset, view_sample
-from app.api.dependencies import After, Limit, Researcher, Transaction, Viewer, problems
+from app.api.dependencies import After, Limit, Researcher, ResearcherBeforehand, Transaction, Viewer, problems
 from app.api.hub_datasets import HubFields, hub_fields, store_hub_dataset
 from app.api.json_bodies import request_object
 from app.api.ledgers import ledger_of
@@ -77,7 +77,7 @@ class UploadFields(Spec):
 )
 async def create_dataset(
     request: Request,
-    caller: Researcher,
+    caller: ResearcherBeforehand,
     name: Annotated[Name | None, Query(description="With a raw body; a form has a field.")] = None,
     format: Annotated[DatasetFormat, Query()] = "auto",
     subset: Annotated[Name | None, Query(description="Of rows that carry none.")] = None,

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Query
 from sqlalchemy.orm import Session
 
-from app.auth import Principal, require
+from app.auth import Principal, Shown, recognise, refuse_below, shown_by_caller
 from app.db.models import Role
 from app.db.session import transaction
 from app.errors import PROBLEM_MEDIA_TYPE
+
+
+class _Entered(NamedTuple):
+    session: Session
+    principal: Principal
+
+
+_Shown = Annotated[Shown, Depends(shown_by_caller)]
+
+
+def _enter(shown: _Shown) -> Iterator[_Entered]:
+    with transaction() as session:
+        yield _Entered(session, recognise(session, shown))
 
 
 def _open_transaction() -> Iterator[Session]:
@@ -19,12 +32,44 @@ def _open_transaction() -> Iterator[Session]:
         yield session
 
 
-Transaction = Annotated[Session, Depends(_open_transaction, scope="function")]
-"""The request's one transaction, committed before the answer is sent."""
+_Inside = Annotated[_Entered, Depends(_enter, scope="function")]
 
-Viewer = Annotated[Principal, Depends(require(Role.VIEWER))]
-Researcher = Annotated[Principal, Depends(require(Role.RESEARCHER))]
-Admin = Annotated[Principal, Depends(require(Role.ADMIN))]
+
+async def _session(entered: _Inside) -> Session:
+    return entered.session
+
+
+def _require(lowest: Role) -> Callable[[_Entered], Awaitable[Principal]]:
+    async def check(entered: _Inside) -> Principal:
+        refuse_below(lowest, entered.principal)
+        return entered.principal
+
+    return check
+
+
+def _require_beforehand(lowest: Role) -> Callable[[Shown], Principal]:
+    def check(shown: _Shown) -> Principal:
+        with transaction() as own:
+            principal = recognise(own, shown)
+        refuse_below(lowest, principal)
+        return principal
+
+    return check
+
+
+Transaction = Annotated[Session, Depends(_session)]
+"""The request's one transaction, in which its caller was looked up; committed before the answer is sent."""
+
+VisitorTransaction = Annotated[Session, Depends(_open_transaction, scope="function")]
+"""The one of a page, which looks its visitor's cookie up itself."""
+
+Viewer = Annotated[Principal, Depends(_require(Role.VIEWER))]
+Researcher = Annotated[Principal, Depends(_require(Role.RESEARCHER))]
+Admin = Annotated[Principal, Depends(_require(Role.ADMIN))]
+
+ViewerBeforehand = Annotated[Principal, Depends(_require_beforehand(Role.VIEWER))]
+"""Looked up in a transaction that has ended: where answering takes long, no connection is held."""
+ResearcherBeforehand = Annotated[Principal, Depends(_require_beforehand(Role.RESEARCHER))]
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Entries of a page.")]
 LimitOrAll = Annotated[int | None, Query(ge=1, le=100, description="Entries of a page; none: all.")]

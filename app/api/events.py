@@ -12,7 +12,7 @@ from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from app.api.dependencies import Limit, Viewer, problems
+from app.api.dependencies import Limit, ViewerBeforehand, problems
 from app.api.job_views import EventView
 from app.api.lookup import JobId, job_or_404
 from app.api.schemas import Page
@@ -46,7 +46,7 @@ After = Annotated[int, Query(ge=0, le=_LAST, description="Events with a higher n
 async def job_events(
     job_id: JobId,
     request: Request,
-    caller: Viewer,
+    caller: ViewerBeforehand,
     after: After = 0,
     limit: Limit = 20,
     last_event_id: Annotated[str | None, Header(description="Where a stream goes on.")] = None,

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.artifacts import REPORT_POLICY
-from app.api.dependencies import Viewer, problems
+from app.api.dependencies import ViewerBeforehand, problems
 from app.api.downloads import file_answers, send_made
 from app.api.lookup import ExperimentId
 from app.api.schemas import Answer
@@ -47,7 +47,7 @@ class ResultsView(Answer):
 
 
 @router.get("/results", operation_id="experiment_results", responses=problems())
-def get_results(experiment_id: ExperimentId, caller: Viewer) -> ResultsView:
+def get_results(experiment_id: ExperimentId, caller: ViewerBeforehand) -> ResultsView:
     """Per arm, by subset and over all samples: mean over seeds, deviation, interval, and the paired
     difference to the baseline."""
     found = _results_or_404(experiment_id)
@@ -71,7 +71,7 @@ def get_results(experiment_id: ExperimentId, caller: Viewer) -> ResultsView:
     response_class=Response,
     responses=file_answers("text/csv"),
 )
-def get_results_csv(experiment_id: ExperimentId, request: Request, caller: Viewer) -> Response:
+def get_results_csv(experiment_id: ExperimentId, request: Request, caller: ViewerBeforehand) -> Response:
     """Every figure, a row each; opens in a spreadsheet without running a formula."""
     return _download(request, experiment_id, "csv", "text/csv; charset=utf-8", results_csv)
 
@@ -82,7 +82,7 @@ def get_results_csv(experiment_id: ExperimentId, request: Request, caller: Viewe
     response_class=Response,
     responses=file_answers("text/x-tex"),
 )
-def get_results_tex(experiment_id: ExperimentId, request: Request, caller: Viewer) -> Response:
+def get_results_tex(experiment_id: ExperimentId, request: Request, caller: ViewerBeforehand) -> Response:
     """The table in the paper's form for LaTeX with booktabs."""
     return _download(request, experiment_id, "tex", "text/x-tex; charset=utf-8", results_tex)
 
@@ -93,7 +93,9 @@ def get_results_tex(experiment_id: ExperimentId, request: Request, caller: Viewe
     response_class=Response,
     responses=file_answers("text/html"),
 )
-def get_report(experiment_id: ExperimentId, request: Request, caller: Viewer, cases: bool = True) -> Response:
+def get_report(
+    experiment_id: ExperimentId, request: Request, caller: ViewerBeforehand, cases: bool = True
+) -> Response:
     """The experiment in one self-contained page: method, tables, cost, findings, and cases unless
     ``cases=false``, which leaves no text of the data or the models in it."""
     page = experiment_report(_results_or_404(experiment_id), cases=cases)

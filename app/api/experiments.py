@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from app.api.dependencies import After, Limit, Researcher, Transaction, Viewer, problems
-from app.api.job_views import current_stage
 from app.api.lookup import ExperimentId, experiment_or_404
 from app.api.pages import newest_first
 from app.api.schemas import Answer, Page
+from app.db.job_stages import current_stage
 from app.db.models import Experiment, JobStatus
 from app.db.transitions import IllegalMove
 from app.errors import FieldError, Problem, invalid_request

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app.api.dataset_views import DatasetError, LedgerEntry, view_error
-from app.api.dependencies import After, Limit, Researcher, Transaction, Viewer, problems
+from app.api.dependencies import After, Limit, Researcher, ResearcherBeforehand, Transaction, Viewer, problems
 from app.api.ledgers import ledger_of
 from app.api.lookup import GenerationsId, generations_or_404
 from app.api.pages import newest_first
@@ -83,7 +83,7 @@ class GenerationsView(Answer):
 )
 async def import_generations(
     request: Request,
-    caller: Researcher,
+    caller: ResearcherBeforehand,
     name: Annotated[Name | None, Query(description="With a raw body; a form has a field.")] = None,
     dataset: Annotated[DatasetName | None, Query(description="Whose prompts are answered.")] = None,
     idempotency_key: IdempotencyHeader = None,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
 from app.api.schemas import Answer
-from app.db.models import Attempt, AttemptStatus, Event, Job, JobStatus, StageRun, StageStatus
+from app.db.job_stages import ShownStage, current_stage
+from app.db.models import Attempt, AttemptStatus, Event, Job, JobStatus, StageStatus
 
 
 class StageView(Answer):
@@ -105,18 +107,11 @@ class LogLine(Answer):
 
 
 _LINKED = ("events", "metrics", "artifacts", "logs", "attempts", "dashboard")
-_FIRST_SHOWN = (
-    StageStatus.RUNNING,
-    StageStatus.FAILED,
-    StageStatus.READY,
-    StageStatus.PAUSED,
-    StageStatus.WAITING,
-)
 
 
-def view_job(job: Job) -> JobView:
-    """A job whose stages are loaded."""
-    current = current_stage([place.stage_run for place in job.stages])
+def view_job(job: Job, stages: Sequence[ShownStage]) -> JobView:
+    """A job and its stages."""
+    current = current_stage(stages)
     return JobView(
         id=job.id,
         kind=job.kind,
@@ -124,7 +119,7 @@ def view_job(job: Job) -> JobView:
         status=job.status,
         spec=job.spec,
         stage=current.stage if current else None,
-        stages=[_view_stage(place.stage_run, reused=place.reused) for place in job.stages],
+        stages=[_view_stage(stage) for stage in stages],
         progress=_view_progress(current),
         attempt=current.attempt if current else 0,
         max_attempts=current.max_attempts if current else 0,
@@ -136,15 +131,6 @@ def view_job(job: Job) -> JobView:
         finished_at=job.finished_at,
         links={"self": f"/jobs/{job.id}", **{name: f"/jobs/{job.id}/{name}" for name in _LINKED}},
     )
-
-
-def current_stage(runs: list[StageRun]) -> StageRun | None:
-    """The stage that a job is at: one that runs, failed or is next, else the last of the plan."""
-    for status in _FIRST_SHOWN:
-        for run in runs:
-            if run.status is status:
-                return run
-    return runs[-1] if runs else None
 
 
 def view_attempt(attempt: Attempt, stage: str) -> AttemptView:
@@ -175,20 +161,20 @@ def view_log(event: Event) -> LogLine:
     )
 
 
-def _view_stage(run: StageRun, *, reused: bool) -> StageView:
+def _view_stage(stage: ShownStage) -> StageView:
     return StageView(
-        name=run.stage,
-        run=run.id,
-        status=run.status,
-        fingerprint=run.fingerprint,
-        reused=reused,
-        started_at=run.started_at,
-        finished_at=run.finished_at,
+        name=stage.stage,
+        run=stage.run_id,
+        status=stage.status,
+        fingerprint=stage.fingerprint,
+        reused=stage.reused,
+        started_at=stage.started_at,
+        finished_at=stage.finished_at,
     )
 
 
-def _view_progress(run: StageRun | None) -> ProgressView | None:
-    if run is None or run.progress is None:
+def _view_progress(stage: ShownStage | None) -> ProgressView | None:
+    if stage is None or stage.progress is None:
         return None
-    known = {name: run.progress.get(name) for name in ("step", "total", "eta_s")}
-    return ProgressView(stage=run.stage, **known)
+    known = {name: stage.progress.get(name) for name in ("step", "total", "eta_s")}
+    return ProgressView(stage=stage.stage, **known)

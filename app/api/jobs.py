@@ -14,8 +14,9 @@ from app.api.lookup import JobId, job_or_404
 from app.api.pages import newest_first, page_of
 from app.api.schemas import Page
 from app.auth import Principal
+from app.db.job_stages import stages_of_jobs
 from app.db.models import Job, JobStatus
-from app.db.queries import WITH_STAGES, attempts_of_job, events_after, find_job
+from app.db.queries import attempts_of_job, events_after
 from app.db.submit import submit_job
 from app.db.transitions import IllegalMove, cancel_job, pause_job, resume_job
 from app.errors import Problem
@@ -66,14 +67,15 @@ def list_jobs(
     where = [
         column == value for column, value in ((Job.status, status), (Job.kind, kind)) if value is not None
     ]
-    jobs, has_more = newest_first(session, Job, *where, limit=limit, after=after, options=(WITH_STAGES,))
-    return Page(data=[view_job(job) for job in jobs], has_more=has_more)
+    jobs, has_more = newest_first(session, Job, *where, limit=limit, after=after)
+    stages = stages_of_jobs(session, [job.id for job in jobs])
+    return Page(data=[view_job(job, stages[job.id]) for job in jobs], has_more=has_more)
 
 
 @router.get("/{job_id}", operation_id="get_job", responses=problems())
 def get_job(job_id: JobId, session: Transaction, caller: Viewer) -> JobView:
     """One job."""
-    return view_job(job_or_404(session, job_id))
+    return _shown(session, job_id)
 
 
 @router.post("/{job_id}/cancel", operation_id="cancel_job", responses=problems(409))
@@ -104,8 +106,8 @@ def job_attempts(
 ) -> Page[AttemptView]:
     """Every claim of the job's stages by a worker, with the end of its output."""
     job = job_or_404(session, job_id)
-    stages = {place.stage_run_id: place.stage_run.stage for place in job.stages}
-    views = [view_attempt(attempt, stages[attempt.stage_run_id]) for attempt in attempts_of_job(session, job)]
+    names = {stage.run_id: stage.stage for stage in stages_of_jobs(session, [job_id])[job_id]}
+    views = [view_attempt(attempt, names[attempt.stage_run_id]) for attempt in attempts_of_job(session, job)]
     page, has_more = page_of(views, lambda view: view.id, limit=limit, after=after)
     return Page(data=list(page), has_more=has_more)
 
@@ -134,8 +136,7 @@ def _create(
     plan, datasets = plan_for(session, spec)
     ids = list(dict.fromkeys(dataset.id for dataset in datasets.values()))
     job = submit_job(session, spec, plan, reuse=reuse, created_by=caller.key_id, dataset_ids=ids)
-    session.flush()
-    return created(view_job(_loaded(session, job.id)), f"/jobs/{job.id}")
+    return created(_shown_anew(session, job.id), f"/jobs/{job.id}")
 
 
 def _move(session: Session, job_id: str, move: str) -> JobView:
@@ -150,13 +151,16 @@ def _move(session: Session, job_id: str, move: str) -> JobView:
             str(error),
             extra={"job_status": error.status, "allowed": error.allowed},
         ) from error
-    session.flush()
-    return view_job(_loaded(session, job_id))
+    return _shown_anew(session, job_id)
 
 
-def _loaded(session: Session, job_id: str) -> Job:
+def _shown(session: Session, job_id: str) -> JobView:
+    job = job_or_404(session, job_id)
+    return view_job(job, stages_of_jobs(session, [job_id])[job_id])
+
+
+def _shown_anew(session: Session, job_id: str) -> JobView:
     """The job as the database has it now, defaults of the server included."""
+    session.flush()
     session.expire_all()
-    job = find_job(session, job_id)
-    assert job is not None
-    return job
+    return _shown(session, job_id)

@@ -46,7 +46,7 @@ def generations_or_404(session: Session, generations_id: str) -> Dataset:
 
 
 def job_or_404(session: Session, job_id: str) -> Job:
-    """The job with this id, its stages loaded.
+    """The job with this id.
 
     Raises:
         Problem: 404.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -11,7 +12,8 @@ from sqlalchemy.orm import Session
 from app.api.dependencies import Transaction, Viewer, problems
 from app.api.lookup import JobId, job_or_404
 from app.api.schemas import Answer, Page
-from app.db.models import Job, StageRun
+from app.db.job_stages import ShownStage, stages_of_jobs
+from app.db.models import LIVE_STAGES, Job
 from app.series import load_series, metric_names
 from deft_engine.events import encode_number
 
@@ -56,7 +58,9 @@ def job_metrics(
         if known not in runs:
             data.append(SeriesView(name=shown, points=[], n=0))
             continue
-        series = load_series(session, runs[known], known).between(from_step, to_step)
+        run = runs[known]
+        series = load_series(session, run.run_id, known, finished=run.status not in LIVE_STAGES)
+        series = series.between(from_step, to_step)
         points = [
             (step, encode_number(value), time) for step, value, time in series.thinned(max_points).points()
         ]
@@ -64,7 +68,10 @@ def job_metrics(
     return Page(data=data, has_more=False)
 
 
-def _runs_by_name(session: Session, job: Job) -> dict[str, StageRun]:
+def _runs_by_name(session: Session, job: Job) -> dict[str, ShownStage]:
     """Which stage run has the series of a name; of two, the later one of the plan."""
-    runs = {place.stage_run_id: place.stage_run for place in job.stages}
-    return {name: runs[run_id] for run_id, name in metric_names(session, list(runs))}
+    stages = stages_of_jobs(session, [job.id])[job.id]
+    having: dict[str, list[str]] = defaultdict(list)
+    for run_id, name in metric_names(session, [stage.run_id for stage in stages]):
+        having[run_id].append(name)
+    return {name: stage for stage in stages for name in having[stage.run_id]}

@@ -61,7 +61,7 @@ def _store_text(session: Session, job: Job, name: str, media_type: str, text: st
 def _curves(session: Session, job: Job) -> dict[str, Points]:
     """What the job's training reported."""
     trained = [p.stage_run for p in job.stages if p.stage_run.stage in ("train", "train_reward")]
-    series = {name: load_series(session, run, name) for run in trained for name in CURVES}
+    series = {name: load_series(session, run.id, name, finished=True) for run in trained for name in CURVES}
     return {
         name: list(zip(found.steps.tolist(), found.values.tolist(), strict=True))
         for name, found in series.items()

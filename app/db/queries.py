@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, defer, selectinload
+from sqlalchemy.orm import Session
 
+from app.db.job_stages import stages_of_jobs
 from app.db.models import (
     TERMINAL_JOBS,
     Artifact,
@@ -22,16 +23,6 @@ from app.db.models import (
     StageRun,
     StageStatus,
 )
-
-WITH_STAGES = (
-    selectinload(Job.stages)
-    .joinedload(JobStage.stage_run)
-    .options(*map(defer, (StageRun.spec, StageRun.result, StageRun.manifest)))
-)
-"""Loader option: a job's places with their stage runs, in two queries for any number of jobs.
-
-Without the runs' JSON, most of a row, which no view of a job shows; each is read when it is asked for.
-"""
 
 
 def find_dataset(session: Session, dataset_id: str) -> Dataset | None:
@@ -57,8 +48,8 @@ def generations_of_dataset(session: Session, dataset_id: str) -> Sequence[str]:
 
 
 def find_job(session: Session, job_id: str) -> Job | None:
-    """A job by its id, with its stages; any text may be asked for."""
-    return session.get(Job, job_id, options=[WITH_STAGES]) if "\x00" not in job_id else None
+    """A job by its id; any text may be asked for."""
+    return session.get(Job, job_id) if "\x00" not in job_id else None
 
 
 def live_jobs_of_dataset(session: Session, dataset_id: str) -> Sequence[str]:
@@ -129,16 +120,16 @@ def artifacts_of_job(session: Session, job: Job) -> list[NamedArtifact]:
 
     Of two files of one name (two datasets were imported), the later one's is ``<run id>/<name>``.
     """
-    places = {place.stage_run_id: place for place in job.stages}
+    stages = {stage.run_id: stage.stage for stage in stages_of_jobs(session, [job.id])[job.id]}
     rows = session.scalars(
-        sa.select(Artifact).where(sa.or_(Artifact.stage_run_id.in_(places), Artifact.job_id == job.id))
+        sa.select(Artifact).where(sa.or_(Artifact.stage_run_id.in_(stages), Artifact.job_id == job.id))
     ).all()
-    last = len(places)
-    order = {row.id: places[row.stage_run_id].position if row.stage_run_id else last for row in rows}
+    positions = {run_id: position for position, run_id in enumerate(stages)}
+    order = {row.id: positions[row.stage_run_id] if row.stage_run_id else len(stages) for row in rows}
     named: dict[str, NamedArtifact] = {}
     for row in sorted(rows, key=lambda row: (order[row.id], row.name)):
         name = f"{row.stage_run_id}/{row.name}" if row.name in named else row.name
-        stage = places[row.stage_run_id].stage_run.stage if row.stage_run_id else None
+        stage = stages[row.stage_run_id] if row.stage_run_id else None
         named[name] = NamedArtifact(name, stage, row)
     return list(named.values())
 

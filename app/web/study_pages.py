@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from app.api.assignments import AssignmentId, Caller, rating
-from app.api.dependencies import Transaction
+from app.api.dependencies import VisitorTransaction
 from app.api.studies import StudyId, find_study
 from app.auth import find_logged_in, reads_by_key, start_web_session
 from app.cookies import RATER_COOKIE, SESSION_COOKIE
@@ -44,7 +44,7 @@ RaterCookie = Annotated[str | None, Cookie(alias=RATER_COOKIE)]
 
 
 @router.get("/annotate/{token}")
-def open_link(token: str, request: Request, session: Transaction) -> Response:
+def open_link(token: str, request: Request, session: VisitorTransaction) -> Response:
     """Log a rater in by their personal link; the page then takes the link out of the address bar."""
     row = session.execute(
         sa.select(Annotator, ApiKey)
@@ -67,7 +67,7 @@ def open_link(token: str, request: Request, session: Transaction) -> Response:
 
 
 @router.get("/annotate")
-def go_on(session: Transaction, cookie: RaterCookie = None) -> Response:
+def go_on(session: VisitorTransaction, cookie: RaterCookie = None) -> Response:
     """The rater's page again, after a reload."""
     key = find_logged_in(session, cookie) if cookie else None
     annotator = session.scalar(sa.select(Annotator).where(Annotator.key_id == key.id)) if key else None
@@ -127,7 +127,7 @@ class Bar:
 
 @router.get("/studies/{study_id}/view")
 def view_study(
-    study_id: StudyId, request: Request, session: Transaction, cookie: SessionCookie = None
+    study_id: StudyId, request: Request, session: VisitorTransaction, cookie: SessionCookie = None
 ) -> Response:
     """Progress, bars of win, tie and lose with their table, and the form that invites raters."""
     if not reads_by_key(request, Role.RESEARCHER):
