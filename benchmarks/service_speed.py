@@ -8,14 +8,17 @@ Everything runs on the same cores, this script included. Writes ``results/servic
 
 from __future__ import annotations
 
+import argparse
+import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from functools import partial
-from itertools import count, cycle
+from http.client import HTTPConnection
+from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -155,45 +158,48 @@ def large_metric(service: DemoService, job: Job) -> dict[str, Any]:
     return {"points": POINTS, "first_ms": round(1000 * first, 1), "ms": quantiles(others)}
 
 
-@contextmanager
-def clients(service: DemoService, number: int) -> Iterator[list[DeftClient]]:
-    """Each with a connection of its own."""
-    key = (service.home / "admin.key").read_text(encoding="utf-8").strip()
-    made = [DeftClient(service.url, key) for _ in range(number)]
-    try:
-        yield made
-    finally:
-        for client in made:
-            client.close()
-
-
 def reads(service: DemoService, job: Job) -> dict[str, Any]:
-    """Jobs, lists of jobs and metrics in turn, by some readers who do not pause."""
+    """Jobs, lists of jobs and metrics in turn, by readers in a process of their own who do not pause."""
+    key = (service.home / "admin.key").read_text(encoding="utf-8").strip()
+    paths = [f"/jobs/{job.id}", "/jobs?limit=20", f"/jobs/{job.id}/metrics?name=loss"]
+    found = in_process([__file__, "--reader", json.dumps([service.url, key, paths])])
+    waits = found["waits"]
+    return {"readers": READERS, "per_second": round(len(waits) / READ_SECONDS, 1), "ms": quantiles(waits)}
 
-    def read(client: DeftClient, until: float) -> list[float]:
-        calls: list[Callable[[], Any]] = [
-            partial(client.jobs.retrieve, job.id),
-            partial(client.jobs.list, limit=20),
-            partial(client.jobs.metrics, job.id, ["loss"]),
-        ]
+
+def read(url: str, key: str, paths: Sequence[str]) -> list[float]:
+    """Seconds of each answer to all readers, who take it as it comes: nobody parses it."""
+    host = url.removeprefix("http://")
+    until = time.perf_counter() + READ_SECONDS
+
+    def reader(number: int) -> list[float]:
         waits = []
-        for call in cycle(calls):
-            if time.perf_counter() > until:
-                break
-            waits.append(seconds(call))
+        with closing(HTTPConnection(host)) as connection:
+            for path in islice(cycle(paths), number, None):
+                started = time.perf_counter()
+                if started > until:
+                    break
+                connection.request("GET", path, headers={"Authorization": f"Bearer {key}"})
+                answer = connection.getresponse()
+                answer.read()
+                if answer.status != 200:
+                    raise SystemExit(f"{path}: {answer.status}")
+                waits.append(time.perf_counter() - started)
         return waits
 
-    with clients(service, READERS) as made, ThreadPoolExecutor(READERS) as pool:
-        until = time.perf_counter() + READ_SECONDS
-        waits = [wait for each in pool.map(lambda client: read(client, until), made) for wait in each]
-    return {"readers": READERS, "per_second": round(len(waits) / READ_SECONDS, 1), "ms": quantiles(waits)}
+    with ThreadPoolExecutor(READERS) as pool:
+        return [wait for waits in pool.map(reader, range(READERS)) for wait in waits]
 
 
 def main() -> None:
     """Measure, print and write."""
     made = parser(__doc__, "service_speed")
     made.add_argument("--megabytes", type=int, default=300)
+    made.add_argument("--reader", type=json.loads, help=argparse.SUPPRESS)
     asked = made.parse_args()
+    if asked.reader:
+        print(json.dumps({"waits": read(*asked.reader)}))
+        return
     found = machine()
     started = time.perf_counter()
     with temporary_service(keep=False) as service:
