@@ -13,7 +13,7 @@ function layout(extra = {}) {
     paper_bgcolor: "transparent",
     plot_bgcolor: "transparent",
     font: { color: colour("--text"), size: 11 },
-    legend: { orientation: "h", y: 1.12 },
+    legend: { orientation: "h", y: 1.02, yanchor: "bottom" }, // grows away from the curves
     ...extra,
     xaxis: { ...axis, ...extra.xaxis },
     yaxis: { ...axis, ...extra.yaxis },

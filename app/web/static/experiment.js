@@ -4,6 +4,7 @@ import { $, api, decimals, element, number, poll, post, replaceRows, showError, 
 
 const id = $("experiment").dataset.id;
 const SHOWN = [["bleu", "BLEU"], ["reward", "Reward"], ["divergence", "Divergence"], ["perplexity", "Perplexity"]];
+const FIRST = ["reward", "bleu"];
 const CURVES = ["loss", "rewards/margins", "rewards/accuracies", "deft/r_dis", "grad_norm"];
 const ALPHA = 0.05;
 const PAIRS = 5; // shown at a time
@@ -67,8 +68,10 @@ function shownFigure(figure, name) {
     figure.sd === null ? "" : element("span", { class: "spread" }, ` ±${figure.sd.toFixed(decimals(name))}`), clear ? "*" : "");
 }
 
+/** The names of all figures, those that a reader asks for first at their head. */
 function figureNames() {
-  return [...new Set(table.arms.flatMap((arm) => Object.keys(arm.total)))];
+  const names = new Set(table.arms.flatMap((arm) => Object.keys(arm.total)));
+  return [...new Set([...FIRST.filter((name) => names.has(name)), ...names])];
 }
 
 function showTable() {
@@ -202,8 +205,6 @@ $("more-pairs").addEventListener("click", () => showPairs($("pairs").childElemen
 poll(async () => {
   const experiment = await api(`/experiments/${id}`);
   showArms(experiment);
-  await showResults();
-  await showCurves();
-  await offerAnswers();
+  await Promise.all([showResults(), showCurves(), offerAnswers()]);
   return !ENDED.includes(experiment.status);
 }, 3);
