@@ -39,6 +39,7 @@ def share_graph(session: Session) -> None:
 
 def try_lock_reconciler(session: Session) -> bool:
     """Whether this transaction is the one that reconciles now; the others need not wait for it."""
+    session.execute(_STALL_LIMIT)
     return bool(session.scalar(select(func.pg_try_advisory_xact_lock(_RECONCILER))))
 
 

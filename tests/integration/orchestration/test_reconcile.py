@@ -4,10 +4,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from app.db.claims import LeaseLost
-from app.db.locks import database_time
+from app.db.locks import database_time, try_lock_reconciler
 from app.db.models import Attempt, StageRun
 from app.db.reconcile import reconcile
 from app.db.session import transaction
@@ -24,6 +25,7 @@ from tests.orchestration_world import (
     take,
     took,
 )
+from tests.worker_world import until
 
 EMPTY_BROKER = {"cpu": 0, "gpu": 0}
 
@@ -151,3 +153,20 @@ def test_reconcilers_at_once_count_one_lost_attempt() -> None:
         list(pool.map(lambda _: put_right(), range(12)))
     assert run(job_id, "import").attempt == 1
     assert statuses(job_id)["import"] == "ready"
+
+
+def test_a_reconciler_that_stalls_keeps_nobody_from_reconciling(monkeypatch: pytest.MonkeyPatch) -> None:
+    soon = text("SET LOCAL idle_in_transaction_session_timeout = '200ms'")
+    monkeypatch.setattr("app.db.locks._STALL_LIMIT", soon)
+
+    def another_may() -> bool:
+        with transaction() as session:
+            return try_lock_reconciler(session)
+
+    def stall() -> None:
+        with transaction() as stalled:
+            assert try_lock_reconciler(stalled)
+            until(another_may, patience=30)
+
+    with pytest.raises(DBAPIError, match="idle-in-transaction"):
+        stall()
