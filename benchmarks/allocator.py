@@ -12,22 +12,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import resource
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from dpo_step import Side, moved, ours
-from measuring import data_name, in_process, machine, median, parser, peak_megabytes, samples_of, write
+from dpo_step import Side, moved, ours, pairs
+from measuring import data_name, in_process, machine, median, parser, peak_megabytes, write
 
-from deft_engine.data.tokenise import tokenise
 from deft_engine.models import load_policy
-from deft_engine.templates import resolve_template
-from deft_engine.tokenizer import load_tokenizer
 
-SEED = 3
 _NEVER = str(2**40)  # bytes
 SIDES = {
     "as shipped": {},
@@ -39,10 +34,7 @@ FIGURES = ("seconds", "system_seconds", "peak_mb")
 
 def steps(parsed: argparse.Namespace) -> dict[str, Any]:
     """Steps in this process, the first of which is not counted."""
-    tokenizer = load_tokenizer(parsed.model)
-    template = resolve_template("auto", parsed.model, tokenizer)
-    drawn = random.Random(SEED).sample(samples_of(parsed.data), (1 + parsed.steps) * parsed.pairs)
-    samples = [tokenise(s, tokenizer, template, parsed.max_length, (0, len(s.responses) - 1)) for s in drawn]
+    samples = pairs(parsed.data, parsed.model, parsed.max_length, (1 + parsed.steps) * parsed.pairs)
     reference = load_policy(parsed.model, "float32")
     policy = moved(reference)
     optimiser = torch.optim.AdamW(policy.parameters(), lr=1e-6, fused=True)

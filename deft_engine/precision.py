@@ -19,7 +19,6 @@ def autocast(dtype: DtypeName) -> AbstractContextManager[Any]:
     return torch.autocast(device().type, dtype=torch.bfloat16, enabled=resolve_dtype(dtype) == torch.bfloat16)
 
 
-def emulated(dtype: DtypeName) -> bool:
-    """Whether ``dtype`` is bfloat16 on a CPU without instructions for it, as one that has AVX2 alone."""
-    on_cpu = device().type == "cpu" and resolve_dtype(dtype) == torch.bfloat16
-    return on_cpu and torch.backends.cpu.get_cpu_capability() == "AVX2"
+def emulates_bfloat16() -> bool:
+    """Whether models run on a CPU without instructions for bfloat16, as one that has AVX2 alone."""
+    return device().type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"

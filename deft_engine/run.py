@@ -216,9 +216,9 @@ def run_stage(
 def _warn_of_emulation(spec: Spec, events: EventWriter) -> None:
     if getattr(spec, "dtype", "auto") != "bfloat16":
         return
-    from deft_engine.precision import emulated  # a stage that computes has loaded torch by now
+    from deft_engine.precision import emulates_bfloat16  # a stage that computes has loaded torch by now
 
-    if emulated("bfloat16"):
+    if emulates_bfloat16():
         events.log(
             "this CPU has no bfloat16 arithmetic and emulates it, which takes many times as long as float32; "
             'set model.dtype to "float32" or "auto"',
