@@ -14,7 +14,7 @@ PAGE = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
 ROWS = [
     ([cell.strip() for cell in line.strip("|").split("|")], line)
     for line in PAGE.splitlines()
-    if re.search(r"\| `[a-z_]+\.json: ", line)
+    if re.search(r"\| `[a-z0-9_]+\.json: ", line)
 ]
 
 
@@ -46,10 +46,10 @@ def test_a_figure_is_that_of_its_source(row: list[str]) -> None:
 
 def test_every_result_is_named() -> None:
     named = set(
-        re.findall(r"`([a-z_]+\.json)", PAGE + (ROOT / "docs" / "log.md").read_text(encoding="utf-8"))
+        re.findall(r"`([a-z0-9_]+\.json)", PAGE + (ROOT / "docs" / "log.md").read_text(encoding="utf-8"))
     )
-    named |= set(re.findall(r"results/([a-z_]+\.json)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    named |= set(re.findall(r"results/([a-z0-9_]+\.json)", (ROOT / "README.md").read_text(encoding="utf-8")))
     named |= set(
-        re.findall(r"results/([a-z_]+\.json)", (ROOT / "docs" / "log.md").read_text(encoding="utf-8"))
+        re.findall(r"results/([a-z0-9_]+\.json)", (ROOT / "docs" / "log.md").read_text(encoding="utf-8"))
     )
     assert {path.name for path in (ROOT / "benchmarks" / "results").glob("*.json")} <= named
