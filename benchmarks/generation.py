@@ -2,8 +2,9 @@
 
 ``generate`` gets batches of 8 prompts as they come, padded on the left; the engine gets all of them, as the
 stage ``generate`` does. Every side answers the same prompts in one process, in rounds that alternate, and
-stops at the same tokens; in float32 the texts must be equal. bfloat16 is measured where this CPU is fast at
-it. The default model needs the extra ``smollm2``.
+stops at the same tokens; in float32 the texts must be equal. "Same products": by the library that the engine
+takes on this machine. bfloat16 is measured where this CPU is fast at it. The default model needs the extra
+``smollm2``.
 
 Writes ``results/generation.json``. FILE has any of the formats; without it, data is generated.
 """
@@ -21,7 +22,7 @@ from measuring import alternate, data_name, machine, median, parser, samples_of,
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from deft_engine.generation import Decoder
-from deft_engine.matrix_products import Library, multiplied_by
+from deft_engine.matrix_products import Library, in_use, multiplied_by
 from deft_engine.models import load_policy
 from deft_engine.templates import resolve_template
 from deft_engine.tokenizer import load_tokenizer
@@ -70,6 +71,7 @@ def measure(uri: str, data: Path | None, count: int, new_tokens: int, rounds: in
     template = resolve_template("auto", uri, tokenizer)
     model = load_policy(uri, "float32")
     model.generation_config.eos_token_id = tokenizer.eos_token_id
+    chosen = in_use() or "shipped"
 
     def decoder(of: PreTrainedModel) -> Decoder:
         return Decoder(of, tokenizer, template, MAX_PROMPT, new_tokens, count)
@@ -89,14 +91,13 @@ def measure(uri: str, data: Path | None, count: int, new_tokens: int, rounds: in
 
     def our_side(name: str, how: Decoder) -> Callable[[], float]:
         def work() -> None:
-            with multiplied_by("onednn"):
-                texts[name], tokens[name] = ours(how, prompts)
+            texts[name], tokens[name] = ours(how, prompts)
 
         return lambda: seconds(work)
 
     sides = {
         "generate as shipped": peer_side("generate as shipped", "shipped"),
-        "generate, same products": peer_side("generate, same products", "onednn"),
+        "generate, same products": peer_side("generate, same products", chosen),
         "deft": our_side("deft", in_float32),
     }
     peers = {
@@ -117,6 +118,7 @@ def measure(uri: str, data: Path | None, count: int, new_tokens: int, rounds: in
         "prompt_tokens": sum(map(len, prompts)),
         "new_tokens": tokens,
         "decoding": in_float32.decoding,
+        "matrix_products": chosen,
         "seconds": {name: {"median": medians[name], "all": each} for name, each in found.items()},
         "tokens_per_second": {name: round(tokens[name] / medians[name], 1) for name in tokens},
         "same_text": same,

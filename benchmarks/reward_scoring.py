@@ -3,8 +3,8 @@
 The reward model is SmolLM2's backbone with a random head. The pipeline gets the same token ids, a response
 with its prompt each, as they come; batches of 1, 4, 8 and 16 are tried and the best one counts. The engine
 gets the samples as a window of the stage ``score``: a prompt once, packed by length. Every side scores the
-same responses in one process, in rounds that alternate; in float32 the rewards must agree. bfloat16 is
-measured where this CPU is fast at it.
+same responses in one process, in rounds that alternate; in float32 the rewards must agree. "Same products":
+by the library that the engine takes on this machine. bfloat16 is measured where this CPU is fast at it.
 
 Writes ``results/reward_scoring.json``. FILE has any of the formats; without it, data is generated.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from floating_point import fast_precisions
@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextClassific
 from deft_engine.data.collate import collate
 from deft_engine.data.tokenise import TokenisedSample, tokenise
 from deft_engine.logps import ranked_rewards
-from deft_engine.matrix_products import Library, multiplied_by
+from deft_engine.matrix_products import Library, in_use, multiplied_by
 from deft_engine.models import DtypeName, new_reward_model
 from deft_engine.resumable import token_batches
 from deft_engine.templates import resolve_template
@@ -40,16 +40,17 @@ Rewards = list[float]
 class Side(NamedTuple):
     """Who scores, and how."""
 
+    engine: Literal["pipeline", "deft"]
     dtype: DtypeName = "float32"
-    library: Library | None = None  # of the pipeline; None: the engine
+    shipped: bool = False
 
 
 SIDES = {
-    "pipeline as shipped": Side(library="shipped"),
-    "pipeline, same products": Side(library="onednn"),
-    "deft": Side(),
-    "pipeline, bfloat16": Side("bfloat16", library="onednn"),
-    "deft, bfloat16": Side("bfloat16"),
+    "pipeline as shipped": Side("pipeline", shipped=True),
+    "pipeline, same products": Side("pipeline"),
+    "deft": Side("deft"),
+    "pipeline, bfloat16": Side("pipeline", "bfloat16"),
+    "deft, bfloat16": Side("deft", "bfloat16"),
 }
 PEERS = {
     "as shipped": ("pipeline as shipped", "deft"),
@@ -98,7 +99,7 @@ class Sides:
         """Seconds of the engine."""
 
         def work() -> None:
-            with multiplied_by("onednn"), torch.inference_mode():
+            with torch.inference_mode():
                 self.rewards[name] = self._engine_rewards(self._models[dtype])
 
         return seconds(work)
@@ -125,14 +126,15 @@ def measure(uri: str, data: Path | None, count: int, max_length: int, rounds: in
     samples = [tokenise(s, tokenizer, template, max_length, range(len(s.responses))) for s in drawn]
     sides = Sides(uri, samples, tokenizer)
     sides.engine("deft", "float32")  # what is done once
-    tried = {batch: sides.pipeline(f"{batch}", "float32", "onednn", batch) for batch in PIPELINE_BATCHES}
+    chosen = in_use() or "shipped"
+    tried = {batch: sides.pipeline(f"{batch}", "float32", chosen, batch) for batch in PIPELINE_BATCHES}
     best = min(tried, key=lambda batch: tried[batch])
 
     found = alternate(
         {
             name: partial(sides.engine, name, side.dtype)
-            if side.library is None
-            else partial(sides.pipeline, name, side.dtype, side.library, best)
+            if side.engine == "deft"
+            else partial(sides.pipeline, name, side.dtype, "shipped" if side.shipped else chosen, best)
             for name, side in SIDES.items()
             if side.dtype in fast_precisions()
         },
@@ -152,6 +154,7 @@ def measure(uri: str, data: Path | None, count: int, max_length: int, rounds: in
         },
         "pipeline_seconds_by_batch": {f"{batch}": round(each, 3) for batch, each in tried.items()},
         "pipeline_batch": best,
+        "matrix_products": chosen,
         "seconds": {name: {"median": medians[name], "all": each} for name, each in found.items()},
         "responses_per_second": {name: round(responses / each, 2) for name, each in medians.items()},
         "largest_difference": differences,
