@@ -28,6 +28,8 @@ SIDES = {
     "as shipped": {},
     "thresholds": {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": _NEVER},
     "no mapping": {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": _NEVER, "MALLOC_TOP_PAD_": str(2**26)},
+    "torch's huge pages": {"THP_MEM_ALLOC_ENABLE": "1"},
+    "glibc's huge pages": {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
 }
 FIGURES = ("seconds", "system_seconds", "peak_mb")
 
