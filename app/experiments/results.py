@@ -65,7 +65,9 @@ def experiment_results(experiment_id: str) -> ExperimentResults | None:
         _arm(spec, number, _jobs(experiment, number), collected[number], figures[number])
         for number in range(len(spec.arms))
     ]
-    told = [str(text) for place in experiment.jobs for text in _warnings(place.job)] + known
+    reasons = {_reason(text) for text in known}  # a job names its own stages alone as users of a reward model
+    of_jobs = (text for place in experiment.jobs for text in _warnings(place.job))
+    told = [text for text in of_jobs if _reason(text) not in reasons] + known
     return ExperimentResults(experiment, spec, arms, collected, list(dict.fromkeys(told)))
 
 
@@ -92,3 +94,8 @@ def _jobs(experiment: Experiment, arm: int) -> list[Job]:
 
 def _warnings(job: Job) -> list[str]:
     return [*map(str, job.warnings), *(job.result or {}).get("warnings", [])]
+
+
+def _reason(warning: str) -> str:
+    """What a warning says behind whom it is about."""
+    return warning.partition(": ")[2]

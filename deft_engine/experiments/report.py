@@ -20,6 +20,7 @@ from deft_engine.report_charts import HEIGHT, WIDTH
 
 _TEMPLATE = "experiments/report.html.j2"
 _QUALITY = ("reward", "bleu")
+_LABEL_WIDTH, _LABEL_HEIGHT = 110.0, 11.0  # of an arm's name in the figure of cost, in SVG units
 
 
 class Row(Protocol):
@@ -58,13 +59,17 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """An arm in the figure of cost against quality, in SVG units; ``low`` and ``high`` are its interval's."""
+    """An arm in the figure of cost against quality, in SVG units.
+
+    ``low`` and ``high`` are its interval's, ``label`` is the height of its name.
+    """
 
     name: str
     x: float
     y: float
     low: float
     high: float
+    label: float
 
 
 def render_experiment_report(
@@ -145,12 +150,19 @@ def findings(rows: Sequence[Row]) -> list[str]:
             if figure is None or figure.difference is None or figure.difference.value is None:
                 continue
             compared, clear = figure.difference, significant(figure)
-            way = "higher" if (compared.value or 0) > 0 else "lower"
-            change = f"{abs(compared.value or 0.0):.{decimals(key)}f} {way}"
+            change = _change(compared.value or 0.0, decimals(key))
             p = "" if compared.p_corrected is None else f", p = {compared.p_corrected:.2g} corrected"
             verdict = "a significant difference" if clear else "no significant difference"
-            told.append((clear, f"{row.name}: {heading} {change} than {compared.baseline}{p}: {verdict}."))
+            told.append((clear, f"{row.name}: {heading} {change} {compared.baseline}{p}: {verdict}."))
     return [text for _, text in sorted(told, key=lambda each: not each[0])]
+
+
+def _change(difference: float, digits: int) -> str:
+    """How a figure lies to another's, as far as the digits that are shown tell."""
+    shown = f"{abs(difference):.{digits}f}"
+    if float(shown) == 0:
+        return "equal, to the digits shown, to that of"
+    return f"{shown} {'higher' if difference > 0 else 'lower'} than"
 
 
 def cost_points(rows: Sequence[Row], quality: str) -> list[Point]:
@@ -174,7 +186,20 @@ def cost_points(rows: Sequence[Row], quality: str) -> list[Point]:
     def up(value: float) -> float:
         return HEIGHT - (value - low) * scale
 
+    places = [(tokens / most * WIDTH, up(value)) for _, tokens, value, _ in known]
     return [
-        Point(name, tokens / most * WIDTH, up(value), up(interval[0]), up(interval[1]))
-        for name, tokens, value, interval in known
+        Point(name, x, y, up(interval[0]), up(interval[1]), label)
+        for (name, _, _, interval), (x, y), label in zip(known, places, label_heights(places), strict=True)
     ]
+
+
+def label_heights(places: Sequence[tuple[float, float]]) -> list[float]:
+    """Where the names of points (x, y) stand: at their points, or below the names that would cover them."""
+    placed: dict[int, float] = {}
+    for index in sorted(range(len(places)), key=lambda each: places[each][1]):
+        x, height = places[index]
+        for other, taken in sorted(placed.items(), key=lambda each: each[1]):
+            if abs(places[other][0] - x) < _LABEL_WIDTH and abs(taken - height) < _LABEL_HEIGHT:
+                height = taken + _LABEL_HEIGHT
+        placed[index] = height
+    return [placed[index] for index in range(len(places))]
