@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import groupby
 
@@ -11,6 +12,7 @@ from sqlalchemy.orm import Session, aliased
 from app.db.models import StageInput, StageRun, StageStatus
 
 _INPUT = "reward_model"
+_USED_BY = re.compile(r"used by [a-z_, ]+: ")
 
 
 def reward_model_warnings(session: Session, run_ids: Iterable[str]) -> list[str]:
@@ -30,6 +32,11 @@ def reward_model_warnings(session: Session, run_ids: Iterable[str]) -> list[str]
         for run in [*_evaluations(session, identity), *_trainings(session, upstream)]:
             told += (f"used by {stages}: {text}" for text in (run.result or {}).get("warnings", ()))
     return list(dict.fromkeys(told))
+
+
+def without_stages(warning: str) -> str:
+    """What such a warning says of its model, whichever stages used it; any other warning as it is."""
+    return _USED_BY.sub("", warning, count=1)
 
 
 def _evaluations(session: Session, identity: str) -> Iterable[StageRun]:

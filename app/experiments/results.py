@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.db.models import Experiment, Job
-from app.db.reward_model_quality import reward_model_warnings
+from app.db.reward_model_quality import reward_model_warnings, without_stages
 from app.db.session import transaction
 from app.experiments.collection import CollectedArm, collect, table_of
 from app.experiments.creation import find_experiment
@@ -65,9 +65,9 @@ def experiment_results(experiment_id: str) -> ExperimentResults | None:
         _arm(spec, number, _jobs(experiment, number), collected[number], figures[number])
         for number in range(len(spec.arms))
     ]
-    reasons = {_reason(text) for text in known}  # a job names its own stages alone as users of a reward model
+    reasons = {without_stages(text) for text in known}  # a job names its own stages alone
     of_jobs = (text for place in experiment.jobs for text in _warnings(place.job))
-    told = [text for text in of_jobs if _reason(text) not in reasons] + known
+    told = [text for text in of_jobs if without_stages(text) not in reasons] + known
     return ExperimentResults(experiment, spec, arms, collected, list(dict.fromkeys(told)))
 
 
@@ -94,8 +94,3 @@ def _jobs(experiment: Experiment, arm: int) -> list[Job]:
 
 def _warnings(job: Job) -> list[str]:
     return [*map(str, job.warnings), *(job.result or {}).get("warnings", [])]
-
-
-def _reason(warning: str) -> str:
-    """What a warning says behind whom it is about."""
-    return warning.partition(": ")[2]
