@@ -1,6 +1,8 @@
-"""Attention by products equals attention with a dense mask, in value and gradient."""
+"""Both ways to attend over a packed row equal attention with a dense mask, in value and gradient."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from deft_engine import attention_by_products as module
 from deft_engine.attention_by_products import attention_by_products
 from deft_engine.data.collate import Segments
+from deft_engine.packed_attention import PackedLayout, attention_by_kernel
 
 SEGMENTS = (Segments(0, 5, (3, 7, 1)), Segments(16, 1, (2,)), Segments(19, 9, (4, 4)))
 TOKENS, SCALE = 36, 0.3
@@ -35,6 +38,19 @@ def dense(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return scaled_dot_product_attention(query, key, value, attn_mask=visible(), scale=SCALE).transpose(0, 1)
 
 
+def by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return attention_by_products(query, key, value, SEGMENTS, SCALE)
+
+
+def by_kernel(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """As on a GPU."""
+    return attention_by_kernel(query[None], key[None], value[None], PackedLayout(SEGMENTS), SCALE)[0]
+
+
+either_way = pytest.mark.parametrize("attention", [by_products, by_kernel])
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
 def tensors(heads: int, key_value_heads: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
     generator = torch.Generator().manual_seed(heads)
     shapes = ((heads, 4), (key_value_heads, 4), (key_value_heads, 6))
@@ -44,18 +60,18 @@ def tensors(heads: int, key_value_heads: int, dtype: torch.dtype = torch.float64
     ]
 
 
-@pytest.fixture(params=[1, 4, 128], ids="{} rows a block".format)
-def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_ROWS", request.param)
-
-
-@pytest.mark.usefixtures("rows")
 @pytest.mark.parametrize("heads", [(4, 4), (6, 2), (3, 1)])
-def test_value_and_gradient_equal_dense_attention(heads: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("attention", "rows"), [(by_products, 1), (by_products, 4), (by_products, 128), (by_kernel, 128)]
+)
+def test_value_and_gradient_equal_dense_attention(
+    attention: Attention, heads: tuple[int, int], rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_ROWS", rows)
     given = tensors(*heads)
     weights = torch.randn(TOKENS, heads[0], 6, dtype=torch.float64)
 
-    found, expected = attention_by_products(*given, SEGMENTS, SCALE), dense(*given)
+    found, expected = attention(*given), dense(*given)
 
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
     gradients = torch.autograd.grad((found * weights).sum(), given)
@@ -65,20 +81,21 @@ def test_value_and_gradient_equal_dense_attention(heads: tuple[int, int]) -> Non
 
 def test_a_second_derivative_is_refused() -> None:
     given = tensors(2, 2)
-    attended = attention_by_products(*given, SEGMENTS, SCALE)
+    attended = by_products(*given)
     first, *_ = torch.autograd.grad(attended.square().sum(), given, create_graph=True)
 
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()
 
 
-def test_other_samples_and_other_responses_are_not_seen() -> None:
+@either_way
+def test_other_samples_and_other_responses_are_not_seen(attention: Attention) -> None:
     query, key, value = (tensor.detach() for tensor in tensors(2, 2))
-    before = attention_by_products(query, key, value, SEGMENTS, SCALE)
+    before = attention(query, key, value)
 
     key[:, 5:8], value[:, 5:8] = 100.0, 100.0  # the first response of the first sample
 
-    changed = (attention_by_products(query, key, value, SEGMENTS, SCALE) != before).flatten(1).any(1)
+    changed = (attention(query, key, value) != before).flatten(1).any(1)
     assert changed.nonzero().flatten().tolist() == [5, 6, 7]
 
 
@@ -89,13 +106,13 @@ def test_bfloat16_is_as_close_as_torchs_kernel() -> None:
     def error(found: Tensor) -> float:
         return (found.detach().double() - exact.detach()).abs().mean().item()
 
-    assert error(attention_by_products(*given, SEGMENTS, SCALE)) < 2 * error(dense(*given))
+    assert error(by_products(*given)) < 2 * error(dense(*given))
 
 
 def test_autocast_lowers_what_comes_in_float32() -> None:
     given = tensors(2, 2, torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = attention_by_products(given[0], given[1], given[2].bfloat16(), SEGMENTS, SCALE)
+        found = by_products(given[0], given[1], given[2].bfloat16())
 
     assert found.dtype == torch.bfloat16
     found.sum().backward()
