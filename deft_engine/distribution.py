@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deft_engine.canonical import sha256_hex
-from deft_engine.data.samples import SampleIndex, read_index, read_samples
+from deft_engine.data.samples import SampleIndex, read_index, read_response_texts
 from deft_engine.errors import DataError, ModelError
 from deft_engine.grading import Levels, read_level_columns
 from deft_engine.ranking import ranks_by_reward
@@ -76,8 +76,7 @@ def run(context: StageContext[DistributionSpec]) -> dict[str, Any]:
     positive, negative = (mask & counted for mask in _selected(context, index))
     tokenizer = load_tokenizer(context.inputs["tokenizer"])
     counter = TokenCounter(tokenizer, positive, negative)
-    texts = (response.text for sample in read_samples(samples) for response in sample.responses)
-    for responses in counter.count(texts):
+    for responses in counter.count(read_response_texts(samples)):
         context.stop.check()
         context.events.progress(responses, len(positive))
     digest = tokenizer_sha256(tokenizer)

@@ -77,6 +77,15 @@ def read_samples(path: Path, start: int = 0) -> Iterator[Sample]:
             position += rows
 
 
+def read_response_texts(path: Path) -> Iterator[str]:
+    """The text of every response, sample by sample in ranked order; reads nothing else."""
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, columns=["responses.list.element.text"], use_threads=False)
+            for chunk in table["responses"].chunks:
+                yield from chunk.flatten().field("text").to_pylist()
+
+
 class StoredSamples:
     """The samples of a file, read anew whenever they are gone through: of a million, few are in memory."""
 
