@@ -14,8 +14,6 @@ from deft_engine.sample_scores import write_sample_scores
 from deft_engine.stages import EvaluateSpec
 from deft_engine.types import Generation
 
-MAX_LENGTH = 1024
-"""Tokens of prompt and answer that a reward model sees, as in ``ScoreSpec``."""
 _CURVES = {
     "reward": "eval/reward",
     "bleu": "eval/bleu",

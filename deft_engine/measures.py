@@ -10,7 +10,6 @@ from torch import Tensor
 from deft_engine.data.collate import RankedBatch
 from deft_engine.divergence import ranked_divergences
 from deft_engine.errors import ModelError
-from deft_engine.evaluation import MAX_LENGTH
 from deft_engine.evaluators import Measure, TokenSum
 from deft_engine.logps import ranked_logps
 from deft_engine.models import device, load_policy, positions
@@ -23,6 +22,8 @@ from deft_engine.templates import resolve_template
 from deft_engine.tokenizer import load_tokenizer, tokenizer_sha256
 from deft_engine.types import Generation, Response, Sample
 
+MAX_LENGTH = 1024
+"""Tokens of prompt and answer that a reward model sees, as in ``ScoreSpec``."""
 Measured = Sequence[float] | Sequence[TokenSum]
 
 

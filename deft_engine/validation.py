@@ -16,9 +16,9 @@ from deft_engine.data.samples import StoredSamples
 from deft_engine.data.selection import Selected, choose
 from deft_engine.durable import fsync
 from deft_engine.errors import TrainingDiverged
-from deft_engine.evaluation import MAX_LENGTH
 from deft_engine.evaluators.reward import in_percent
 from deft_engine.generation import Decoder
+from deft_engine.measures import MAX_LENGTH
 from deft_engine.models import as_it_computes, core_model, trainable
 from deft_engine.packed_attention import attending_by
 from deft_engine.precision import autocast
