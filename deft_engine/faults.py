@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -54,8 +55,27 @@ _DETAILS = {
     "missing": "is missing; give it a value",
     "model_attributes_type": "must be an object",
     "model_type": "must be an object",
+    "dict_type": "must be an object",
     "value_error": "{error}",
+    "too_short": "must have at least {min_length} entries, and has {actual_length}",
+    "too_long": "must have at most {max_length} entries",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    **dict.fromkeys(("tuple_type", "list_type"), "must be a list"),
 }
+_EXPECTED = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    "finite_number": "a finite number",
+    "string_type": "a text",
+    "literal_error": "{expected}",
+    "greater_than": "greater than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+}
+"""What a single value must be; what it is, is told as well."""
 _TEXT_LENGTHS = {
     "too_short": "must have at least {min_length} characters",
     "too_long": "must have at most {max_length} characters",
@@ -64,7 +84,17 @@ _TEXT_LENGTHS = {
 
 
 def fault_detail(error: Mapping[str, Any]) -> str:
-    """pydantic's message, or one of ours that says what to do."""
-    texts = _TEXT_LENGTHS if isinstance(error.get("input"), str) else {}
-    template = _DETAILS.get(error["type"]) or texts.get(error["type"])
+    """What says what to do; pydantic's own message for what is rare."""
+    given = error.get("input")
+    texts = _TEXT_LENGTHS if isinstance(given, str) else {}
+    template = texts.get(error["type"]) or _DETAILS.get(error["type"])
+    if expected := _EXPECTED.get(error["type"]):
+        template = f"must be {expected}{_told(given)}"
     return template.format(**error.get("ctx", {})) if template else str(error["msg"])
+
+
+def _told(value: Any) -> str:
+    """A number, null or truth value as JSON has it; nothing of a text, which may be a secret, or a list."""
+    if not (value is None or isinstance(value, bool | int | float)):
+        return ""
+    return f", not {json.dumps(value):.40}"
