@@ -34,6 +34,7 @@ def rewards(context: StageContext[EvaluateSpec], generations: Sequence[Generatio
         _samples(generations, (g.response for g in generations)),
         responses="all",
         max_length=MAX_LENGTH,
+        dtype="auto",
         events=context.events,
         stop=context.stop,
         work=context.work,

@@ -121,11 +121,12 @@ def _plan_grading(
     qdiff = None if grader.ranks else _plan_counting(plan, deft, rank_by, samples, model, {})
     if qdiff and grader.needs_qdiff:
         inputs["qdiff"] = qdiff
+    scorer = grader.scorer()
     score_spec = ScoreSpec(
-        grader=grader.scorer(),
+        grader=scorer,
         responses=grader.responses(rank_by),
         template=model_spec.template if "model" in inputs else "auto",
-        dtype=model_spec.dtype if "model" in inputs else "auto",
+        dtype=model_spec.dtype if scorer.needs_model else "auto",
     )
     scores = Made(plan.add("score", score_spec, inputs).fingerprint, "scores.parquet")
     graded = plan.add(

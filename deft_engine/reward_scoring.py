@@ -12,7 +12,7 @@ from deft_engine.events import EventWriter
 from deft_engine.graders.grader import Responses
 from deft_engine.graders.scoring_context import Rewards
 from deft_engine.logps import ranked_rewards
-from deft_engine.models import device, load_reward_model, positions
+from deft_engine.models import DtypeName, device, load_reward_model, positions
 from deft_engine.oasst_reward import OasstRewardModel
 from deft_engine.response_scoring import Cut, ScoringPass, Tokenising, response_values
 from deft_engine.run import StopRequest
@@ -31,6 +31,7 @@ def score_samples(
     samples: Samples,
     responses: Responses,
     max_length: int,
+    dtype: DtypeName,
     events: EventWriter,
     stop: StopRequest,
     work: Path,
@@ -45,6 +46,7 @@ def score_samples(
         responses: Which of a sample's responses are scored; the others' reward is None.
         max_length: Tokens of prompt and response; see ``tokenise``, for OpenAssistant's models
             ``left_truncated``.
+        dtype: Of the model's weights and products; what makes a reward of its last state is float32.
         work: Folder that keeps what is done.
         world: The processes that score together.
 
@@ -52,7 +54,7 @@ def score_samples(
         ModelError: the model cannot be used.
         Interrupted: ``stop`` was set; the windows that are done are kept.
     """
-    scorer = RewardScorer.load(model_uri, max_length)
+    scorer = RewardScorer.load(model_uri, max_length, dtype)
     run = ScoringPass("rewards", events, stop, work, world)
     yield from response_values(samples, responses, scorer.tokenising, scorer.rewards, run)
 
@@ -65,7 +67,7 @@ class RewardScorer:
     tokenising: Tokenising
 
     @classmethod
-    def load(cls, model_uri: str, max_length: int) -> RewardScorer:
+    def load(cls, model_uri: str, max_length: int, dtype: DtypeName) -> RewardScorer:
         """The reward model at ``model_uri``, on this machine's device.
 
         Raises:
@@ -73,7 +75,7 @@ class RewardScorer:
         """
         tokenizer = load_tokenizer(model_uri)
         template = resolve_template("auto", model_uri, tokenizer)
-        model = load_reward_model(model_uri, "auto").to(device())
+        model = load_reward_model(model_uri, dtype).to(device())
         limit = min(max_length, positions(model))
         cut: Cut = "left" if isinstance(model, OasstRewardModel) else "prompt"
         return cls(model, Tokenising(tokenizer, template, limit, cut))

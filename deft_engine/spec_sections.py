@@ -35,7 +35,8 @@ class ModelSpec(Spec):
     """``tiny`` (built in), a local path under the allowed roots, a hub id, or ``job:<id>``."""
     revision: str | None = Field(None, max_length=200)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """``auto``: float32 on a CPU, bfloat16 on a device that has it."""
+    """Of its arithmetic and of a grader's model; ``auto``: float32 on a CPU, bfloat16 on a device that
+    has it."""
     lora: LoraSpec | None = None
     template: Template = "auto"
     """``auto``: what a model made here was trained with, else ``chat`` where the tokenizer has a template,

@@ -91,7 +91,7 @@ class Validation:
             return None
         stored = StoredSamples(context.path("validation_samples"))
         chosen = list(Selected(stored, choose(len(stored), spec.samples, spec.seed)))
-        scorer = RewardScorer.load(context.inputs["validation_reward_model"], MAX_LENGTH)
+        scorer = RewardScorer.load(context.inputs["validation_reward_model"], MAX_LENGTH, "auto")
         return cls(spec, chosen, scorer, context.work, tokenizer, template, context.spec.dtype)
 
     def validate(

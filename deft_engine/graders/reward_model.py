@@ -51,6 +51,7 @@ class RewardModelGrader(BaseGrader):
             samples,
             responses=context.responses,
             max_length=context.max_length,
+            dtype=context.dtype,
             events=context.events,
             stop=context.stop,
             work=context.work,

@@ -34,8 +34,9 @@ class ScoringContext:
     responses: Responses
     max_length: int
     template: Template
+    """Of the job's own model."""
     dtype: Dtype
-    """Template and dtype of the job's own model."""
+    """What a model computes in."""
     events: EventWriter
     stop: StopRequest
     work: Path

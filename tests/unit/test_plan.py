@@ -264,6 +264,22 @@ def test_a_margin_scores_nothing_again_that_its_reward_model_scored() -> None:
     assert any("r_eval is r_train" in warning for warning in same_judge.warnings)
 
 
+@pytest.mark.parametrize(
+    ("grader", "dtype"),
+    [
+        ({"name": "reward_model", "model": "judge"}, "bfloat16"),
+        ({"name": "margin", "model": "judge"}, "bfloat16"),
+        ({"name": "distribution"}, "bfloat16"),
+        ({"name": "margin"}, "auto"),
+        ({"name": "length"}, "auto"),
+    ],
+)
+def test_a_model_that_grades_computes_as_the_job_says(grader: dict[str, Any], dtype: str) -> None:
+    plan = plan_of(model={"base": "base", "dtype": "bfloat16"}, deft={"grader": grader})
+    (score,) = [stage for stage in plan.stages if stage.stage == "score"]
+    assert score.spec["dtype"] == dtype
+
+
 def test_the_other_direction_scores_nothing_again() -> None:
     low, high = (
         by_stage(plan_of(deft={"grader": {"name": "implicit", "policy": "t", "direction": d}}))

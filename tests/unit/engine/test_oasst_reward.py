@@ -125,7 +125,7 @@ def expected_rewards(weights: dict[str, Tensor], sample: Sample) -> list[float]:
 
 def scored(uri: str, samples: list[Sample], folder: Path) -> list[Any]:
     with EventWriter(folder / "events.jsonl") as events:
-        return list(score_samples(uri, samples, "all", LIMIT, events, StopRequest(), folder))
+        return list(score_samples(uri, samples, "all", LIMIT, "auto", events, StopRequest(), folder))
 
 
 def flat(rewards: list[list[float]]) -> list[float]:

@@ -14,7 +14,7 @@ from deft_engine.data.samples import StoredSamples, write_samples
 from deft_engine.data.tokenise import tokenise
 from deft_engine.errors import DataError, Interrupted
 from deft_engine.events import EventWriter, read_events
-from deft_engine.models import load_policy, load_reward_model, new_reward_model, save_model
+from deft_engine.models import DtypeName, load_policy, load_reward_model, new_reward_model, save_model
 from deft_engine.reference import run
 from deft_engine.reward_scoring import score_samples
 from deft_engine.run import StageContext, StopRequest
@@ -141,7 +141,9 @@ def reward_model(tmp_path: Path) -> str:
 def test_scores_are_the_reward_models(
     tmp_path: Path, events: EventWriter, reward_model: str, responses: str
 ) -> None:
-    scores = list(score_samples(reward_model, SAMPLES, responses, 128, events, StopRequest(), tmp_path))
+    scores = list(
+        score_samples(reward_model, SAMPLES, responses, 128, "auto", events, StopRequest(), tmp_path)
+    )
     tokenizer, model = load_tokenizer(TINY), load_reward_model(reward_model, "float32")
     assert len(scores) == len(SAMPLES)
     for sample, row in zip(SAMPLES, scores, strict=True):
@@ -157,13 +159,29 @@ def test_scores_are_the_reward_models(
     assert names == {"score/responses_per_second"}
 
 
+def test_rewards_in_bfloat16_are_near_and_do_not_become_ties(
+    tmp_path: Path, events: EventWriter, reward_model: str
+) -> None:
+    def score(dtype: DtypeName) -> list[float]:
+        folder = tmp_path / dtype
+        folder.mkdir()
+        rows = score_samples(reward_model, SAMPLES, "all", 128, dtype, events, StopRequest(), folder)
+        return [reward for row in rows for reward in row if reward is not None]
+
+    exact, rounded = score("float32"), score("bfloat16")
+
+    assert rounded == pytest.approx(exact, abs=0.05)
+    assert rounded != exact
+    assert len(set(rounded)) == len(set(exact))
+
+
 def test_interrupted_scoring_ends_with_the_same_values(
     tmp_path: Path, events: EventWriter, reward_model: str
 ) -> None:
     def score(work: str, stop: StopRequest) -> list[list[float | None]]:
         folder = tmp_path / work
         folder.mkdir(exist_ok=True)
-        return list(score_samples(reward_model, SAMPLES, "all", 128, events, stop, folder))
+        return list(score_samples(reward_model, SAMPLES, "all", 128, "auto", events, stop, folder))
 
     expected = score("undisturbed", StopRequest())
     for checks in (0, 1, 2, 1):
@@ -191,7 +209,7 @@ def test_of_many_samples_a_window_is_in_memory(
     tmp_path: Path, events: EventWriter, reward_model: str
 ) -> None:
     counted = Counted()
-    scores = score_samples(reward_model, counted, "all", 128, events, StopRequest(), tmp_path)
+    scores = score_samples(reward_model, counted, "all", 128, "auto", events, StopRequest(), tmp_path)
     assert len(next(scores)) == len(SAMPLES[0].responses)
     assert counted.read == 4
     write_samples(tmp_path / "samples.parquet", SAMPLES)
