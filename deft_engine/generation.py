@@ -88,16 +88,16 @@ def answer_samples(
     """
     done, total = 0, len(samples)
 
-    def answer_window(window: list[Asked]) -> list[tuple[str, int]]:
+    def answer_window(window: list[Asked], start: int) -> list[tuple[str, int]]:
         started = time.monotonic()
         answers: dict[int, Answer] = {}
         for index, answer in decoder.answers([decoder.encode(s) for s in window], context.stop.check):
             answers[index] = answer
             if len(answers) < len(window) and len(answers) % max(1, len(window) // _REPORTS) == 0:
-                context.events.progress(done + len(answers), total)
+                context.events.progress(start + len(answers), total)
         tokens = sum(answer.tokens for answer in answers.values())
         rate = tokens / (time.monotonic() - started)
-        context.events.metrics(done + len(window), {"generate/tokens_per_second": rate})
+        context.events.metrics(start + len(window), {"generate/tokens_per_second": rate})
         return [(answers[index].text, answers[index].tokens) for index in range(len(window))]
 
     context.events.progress(0, total)

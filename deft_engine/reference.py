@@ -23,7 +23,7 @@ from deft_engine.grading import read_levels
 from deft_engine.logps import ranked_logps
 from deft_engine.models import device, load_policy
 from deft_engine.precision import autocast
-from deft_engine.resumable import token_batches, windows
+from deft_engine.resumable import Within, token_batches, windows
 from deft_engine.run import StageContext
 from deft_engine.stages import ReferenceSpec
 from deft_engine.templates import resolve_template
@@ -82,19 +82,21 @@ def _computed(
     context: StageContext[ReferenceSpec], samples: Samples
 ) -> Iterator[tuple[list[Sample], Sequence[_Row]]]:
     """Each window of samples with its results."""
-    spec, uri = context.spec, context.inputs["model"]
+    spec, uri, events = context.spec, context.inputs["model"], context.events
     tokenizer = load_tokenizer(uri)
     template = resolve_template(spec.template, uri, tokenizer)
     model = load_policy(uri, "float32").to(device())
 
-    def compute(window: list[Sample]) -> list[_Row]:
+    def compute(window: list[Sample], start: int) -> list[_Row]:
         inputs = [
             tokenise(sample, tokenizer, template, spec.max_length, range(len(sample.responses)))
             for sample in window
         ]
         results: dict[int, _Row] = {}
+        within = Within(start, len(window), len(window), lambda done: events.progress(done, len(samples)))
         for indices in token_batches(inputs):
             context.stop.check()
+            within.done(len(results))
             batch = collate([inputs[index] for index in indices]).to(device())
             with torch.inference_mode(), autocast(spec.dtype):
                 logps = ranked_logps(model, batch).policy.tolist()

@@ -18,7 +18,7 @@ from deft_engine.events import EventWriter
 from deft_engine.graders.grader import Responses
 from deft_engine.graders.scoring_context import Rewards, needed_responses, placed
 from deft_engine.models import device
-from deft_engine.resumable import token_batches, windows
+from deft_engine.resumable import Within, token_batches, windows
 from deft_engine.run import StopRequest
 from deft_engine.templates import FixedTemplate
 from deft_engine.types import Sample, Samples
@@ -90,12 +90,19 @@ def response_values(
     def needed(sample: Sample) -> Sequence[int]:
         return needed_responses(len(sample.responses), responses)
 
-    def compute_window(window: list[Sample]) -> list[Rewards]:
+    def compute_window(window: list[Sample], start: int) -> list[Rewards]:
         started = time.monotonic()
         inputs = [tokenising.parts(sample, needed(sample)) for sample in window]
-        values = values_of(list(chain.from_iterable(inputs)), compute, run.stop.check)
+        parts = list(chain.from_iterable(inputs))
+        within = Within(start, len(window), len(parts), lambda done: run.progress(done, len(samples)))
+
+        def before_batch(done: int) -> None:
+            run.stop.check()
+            within.done(done)
+
+        values = values_of(parts, compute, before_batch)
         scored = sum(map(len, values))
-        run.pace(done + len(window), len(samples), scored / (time.monotonic() - started))
+        run.pace(start + len(window), len(samples), scored / (time.monotonic() - started))
         in_order = iter(values)
         return [
             placed(len(sample.responses), needed(sample), chain.from_iterable(islice(in_order, len(own))))
@@ -110,17 +117,21 @@ def response_values(
 
 
 def values_of(
-    parts: Sequence[TokenisedSample], compute: Callable[[RankedBatch], Tensor], interrupt: Callable[[], None]
+    parts: Sequence[TokenisedSample],
+    compute: Callable[[RankedBatch], Tensor],
+    before_batch: Callable[[int], None],
 ) -> list[list[float]]:
     """A value of each response of each sample, in packed batches of like length.
 
     Args:
         compute: Values ``[batch, ranks]`` of a packed batch, without gradients.
-        interrupt: Called before each batch; it may raise to give up.
+        before_batch: Told before each batch how many samples are done; it may raise to give up.
     """
     values: list[list[float]] = [[] for _ in parts]
+    done = 0
     for indices in token_batches(parts):
-        interrupt()
+        before_batch(done)
+        done += len(indices)
         batch = collate([parts[index] for index in indices]).to(device())
         with torch.inference_mode():
             rows = compute(batch).tolist()

@@ -7,6 +7,7 @@ share a forward pass depends on the window alone, so an interrupted run ends wit
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -23,6 +24,9 @@ WINDOW = 256
 BATCH_TOKENS = 8_192
 """Tokens of a packed batch without gradients, unless one sample has more."""
 
+REPORT_SECONDS = 2.0
+"""At least so long between two reports of progress within a window."""
+
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -31,7 +35,7 @@ def windows(
     samples: Counted[S],
     work: Path,
     name: str,
-    compute: Callable[[list[S]], Sequence[T]],
+    compute: Callable[[list[S], int], Sequence[T]],
     world: World = ALONE,
 ) -> Iterator[tuple[list[S], Sequence[T]]]:
     """Every ``WINDOW`` samples with their results, in order: from ``work`` or computed.
@@ -40,14 +44,15 @@ def windows(
 
     Args:
         name: Tells apart the files of several loops of one stage.
-        compute: Gives a JSON value per sample; may raise ``Interrupted``.
+        compute: Gives a JSON value per sample of a window that starts at a position among all samples; may
+            raise ``Interrupted``.
     """
 
     def results_of(number: int, window: list[S]) -> Sequence[T]:
         path = work / f"{name}-{number:06d}.json"
         if path.exists():
             return json.loads(path.read_bytes())  # type: ignore[no-any-return]
-        results = compute(window)
+        results = compute(window, number * WINDOW)
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(results), encoding="utf-8")
         fsync(partial)
@@ -82,3 +87,22 @@ def token_batches(samples: Sequence[TokenisedSample]) -> Iterator[list[int]]:
         tokens += samples[index].tokens
     if batch:
         yield batch
+
+
+class Within:
+    """How far a window is, told now and then: one of long samples takes minutes on a CPU."""
+
+    def __init__(self, start: int, samples: int, parts: int, report: Callable[[int], None]) -> None:
+        """Report in samples among all, of which the window has ``samples`` from ``start`` on.
+
+        Args:
+            parts: What the window's work consists of, by number.
+        """
+        self._start, self._samples, self._parts, self._report = start, samples, parts, report
+        self._told = time.monotonic()
+
+    def done(self, parts: int) -> None:
+        """So many parts of the window are done."""
+        if time.monotonic() - self._told >= REPORT_SECONDS:
+            self._told = time.monotonic()
+            self._report(self._start + self._samples * parts // self._parts)

@@ -145,7 +145,7 @@ class Validation:
             for index, sample in enumerate(self._samples)
         ]
         parts = [part for sample in answered for part in self._scorer.tokenising.parts(sample, (0,))]
-        values = values_of(parts, self._scorer.rewards, interrupt)
+        values = values_of(parts, self._scorer.rewards, lambda _: interrupt())
         return math.fsum(in_percent(value) for (value,) in values) / len(values)
 
     def _keep(self, model: PreTrainedModel, best: Best) -> None:

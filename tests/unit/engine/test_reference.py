@@ -103,6 +103,29 @@ def test_reference_is_the_initial_policys_log_probability(tmp_path: Path, events
     assert progress == [4, 8, 11]
 
 
+@pytest.fixture
+def told_of_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch a sample, and a report whenever there could be one."""
+    monkeypatch.setattr("deft_engine.resumable.BATCH_TOKENS", 1)
+    monkeypatch.setattr("deft_engine.resumable.REPORT_SECONDS", 0.0)
+
+
+def progress_in(path: Path) -> list[int]:
+    return [event["step"] for _, event in read_events(path, 0) if event["type"] == "progress"]
+
+
+@pytest.mark.usefixtures("told_of_each_batch")
+def test_a_long_window_tells_how_far_it_is(tmp_path: Path, events: EventWriter, reward_model: str) -> None:
+    run(context(tmp_path, events, "plain"))
+    of_reference = progress_in(tmp_path / "events-1.jsonl")
+    with EventWriter(tmp_path / "scoring.jsonl") as others:
+        list(score_samples(reward_model, SAMPLES, "all", 128, "auto", others, StopRequest(), tmp_path))
+
+    for told in (of_reference, progress_in(tmp_path / "scoring.jsonl")):
+        assert told == sorted(told)
+        assert set(told) == set(range(len(SAMPLES) + 1))
+
+
 def test_an_interrupted_reference_ends_with_the_same_bytes(tmp_path: Path, events: EventWriter) -> None:
     undisturbed = context(tmp_path, events, "undisturbed")
     run(undisturbed)
