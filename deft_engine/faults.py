@@ -68,7 +68,7 @@ _EXPECTED = {
     **dict.fromkeys(("float_type", "float_parsing"), "a number"),
     **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
     "finite_number": "a finite number",
-    "string_type": "a text",
+    "string_type": "a string",
     "literal_error": "{expected}",
     "greater_than": "greater than {gt}",
     "greater_than_equal": "at least {ge}",

@@ -26,7 +26,7 @@ class _Asked(Spec):
     [
         ({"comment": ""}, "must have at least 1 characters"),
         ({"comment": "abcd"}, "must have at most 3 characters"),
-        ({"comment": 5}, "must be a text, not 5"),
+        ({"comment": 5}, "must be a string, not 5"),
         ({"seeds": []}, "must have at least 1 entries, and has 0"),
         ({"seeds": [1, 2, 3]}, "must have at most 2 entries"),
         ({"seeds": ["a"]}, "must be a whole number"),
