@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 
 import structlog
 from sqlalchemy import select
@@ -21,12 +22,16 @@ log = structlog.get_logger()
 
 
 class Reconciler(threading.Thread):
-    """Reconciles every ``reconcile_seconds`` until ``leaving`` is set; one worker's works at a time."""
+    """Reconciles every ``reconcile_seconds`` until ``leaving`` is set; one worker's works at a time.
+
+    It takes no lease back before it has been in touch with the database for as long as a lease lasts.
+    """
 
     def __init__(self, settings: Settings, leaving: threading.Event) -> None:
         super().__init__(name="reconciler", daemon=True)
         self._settings = settings
         self._leaving = leaving
+        self._cut_off_at = time.monotonic()  # or not there yet
 
     def run(self) -> None:
         """A pass that fails is logged; the next one tries again."""
@@ -35,6 +40,7 @@ class Reconciler(threading.Thread):
                 self._reconcile()
                 self._remove_folders()
             except DBAPIError as error:
+                self._cut_off_at = time.monotonic()
                 log.warning("database_unreachable", error=str(error.orig))
             except Exception:
                 log.exception("reconcile_failed")
@@ -42,8 +48,9 @@ class Reconciler(threading.Thread):
     def _reconcile(self) -> None:
         messages = {queue.value: waiting_messages(queue.value) for queue in Queue}
         answered = {queue: waiting for queue, waiting in messages.items() if waiting is not None}
+        in_touch = time.monotonic() - self._cut_off_at
         with transaction() as session:
-            reconcile(session, self._settings, answered)
+            reconcile(session, self._settings, answered, take_back=in_touch >= self._settings.lease_seconds)
 
     def _remove_folders(self) -> None:
         """Remove the folders of stage runs that have ended: what is worth keeping is in the store."""

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from app.db.claims import AttemptEnd, Claim, LeaseLost, claim, fail, interrupt, note_refusal, succeed
+from app.db.claims import AttemptEnd, Claim, LeaseLost, Output, claim, fail, interrupt, note_refusal, succeed
 from app.db.graph import Wanted
 from app.db.session import transaction
 from app.settings import Settings, get_settings
@@ -95,8 +95,10 @@ class _Run:
             if self._folder.manifest() is None:
                 self._folder.prepare(self._claim, self._store)
                 status = self._supervise()
+            manifest = self._folder.manifest()
+            outputs = self._folder.store_outputs(manifest, self._store) if manifest else []
             self._reporter.finish(shutting_down)
-            self._end(status)
+            self._end(status, manifest, outputs)
         except LeaseLost:
             raise
         except Exception as error:
@@ -131,10 +133,8 @@ class _Run:
             return self._settings.stop_grace_seconds
         return None
 
-    def _end(self, status: int | None) -> None:
-        manifest = self._folder.manifest()
+    def _end(self, status: int | None, manifest: dict[str, Any] | None, outputs: list[Output]) -> None:
         if manifest is not None:
-            outputs = self._folder.store_outputs(manifest, self._store)
             self._write(succeed, status, result=manifest["result"], manifest=manifest, outputs=outputs)
         elif self._grace is not None or status == EXIT_INTERRUPTED:
             self._write(interrupt, status)

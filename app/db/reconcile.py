@@ -23,17 +23,21 @@ _LOST = {
 }
 
 
-def reconcile(session: Session, settings: Settings, messages: Mapping[str, int]) -> None:
+def reconcile(session: Session, settings: Settings, messages: Mapping[str, int], *, take_back: bool) -> None:
     """One pass; of several reconcilers one works and the others return at once.
 
     Args:
+        take_back: whether a lease that ran out ends its attempt. False while the caller has not been in
+            touch with the database for as long as a lease lasts: other workers may just have been cut off
+            from it, too, and are to renew theirs first.
         messages: queue -> messages that wait in the broker. A stage run that has been ready for long is sent
             again only where fewer messages wait than stage runs, so that no busy queue fills up with copies.
     """
     if not try_lock_reconciler(session):
         return
     lock_graph(session)
-    _take_back_expired(session, settings.lease_seconds)
+    if take_back:
+        _take_back_expired(session)
     for run in startable(session):
         make_ready(session, run)
     session.flush()
@@ -41,16 +45,10 @@ def reconcile(session: Session, settings: Settings, messages: Mapping[str, int])
         _ring_again(session, queue, waiting, settings.redispatch_seconds)
 
 
-def _take_back_expired(session: Session, lease_seconds: float) -> None:
-    """A lease that ran out ends its attempt; not while the server is so young that nobody could renew."""
-    lease = timedelta(seconds=lease_seconds)
+def _take_back_expired(session: Session) -> None:
     expired = session.scalars(
         select(StageRun)
-        .where(
-            StageRun.status == StageStatus.RUNNING,
-            StageRun.lease_until < func.clock_timestamp(),
-            func.pg_postmaster_start_time() < func.clock_timestamp() - lease,
-        )
+        .where(StageRun.status == StageStatus.RUNNING, StageRun.lease_until < func.clock_timestamp())
         .order_by(StageRun.id)
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)

@@ -112,7 +112,7 @@ def test_everything_at_once_ends_well() -> None:
 
     def reconciler(seed: int) -> None:
         with transaction() as session:
-            reconcile(session, get_settings(), {"cpu": 0, "gpu": 0})
+            reconcile(session, get_settings(), {"cpu": 0, "gpu": 0}, take_back=True)
 
     roles = [submitter, mover, worker, reconciler]
     with ThreadPoolExecutor(8) as pool:

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
-from app.db.models import Artifact, Attempt
+from app.db.models import Artifact, Attempt, StageRun, StageStatus
 from app.db.session import transaction
 from app.metrics import render_metrics
 from app.settings import get_settings
@@ -21,6 +21,7 @@ from deft_engine.errors import NothingUsable
 from deft_engine.events import EventWriter
 from deft_engine.store import LocalStore
 from tests.orchestration_world import DEFECT, align, events, job, move, run, runs, statuses, submit
+from tests.worker_world import until
 from workers import run_stage
 from workers.run_folder import RunFolder
 
@@ -169,6 +170,30 @@ def test_silence_on_a_full_disk_is_not_tried_again(
     error = job(job_id).error
     assert error is not None
     assert (error["code"], error["retryable"]) == ("disk_full", False)
+
+
+class SlowStore(LocalStore):
+    """A store that takes longer than a lease, as one on another file system does for a large model."""
+
+    def put(self, path: Path, sha256: str | None = None) -> str:
+        first = run_claimed().lease_until
+        assert first is not None
+        until(lambda: (run_claimed().lease_until or first) > first, patience=30)
+        return super().put(path, sha256)
+
+
+def run_claimed() -> StageRun:
+    """The stage run that is under way."""
+    with transaction() as session:
+        return session.scalars(sa.select(StageRun).where(StageRun.status == StageStatus.RUNNING)).one()
+
+
+def test_a_lease_is_renewed_while_outputs_are_stored(
+    play: Play, job_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_stage, "get_store", lambda: SlowStore(get_settings().store_root))
+    play(Script(0, succeed_in))
+    assert (run(job_id, "import").attempt, statuses(job_id)["import"]) == (1, "succeeded")
 
 
 class FullStore(LocalStore):
