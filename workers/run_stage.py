@@ -96,8 +96,10 @@ class _Run:
                 self._folder.prepare(self._claim, self._store)
                 status = self._supervise()
             manifest = self._folder.manifest()
-            outputs = self._folder.store_outputs(manifest, self._store) if manifest else []
-            self._reporter.finish(shutting_down)
+            try:
+                outputs = self._folder.store_outputs(manifest, self._store) if manifest else []
+            finally:
+                self._reporter.finish(shutting_down)  # which copies the last events, whatever became of it
             self._end(status, manifest, outputs)
         except LeaseLost:
             raise

@@ -206,9 +206,14 @@ class FullStore(LocalStore):
 def test_a_full_store_is_one_line_with_the_place_and_what_to_do(
     play: Play, job_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def act(folder: Path) -> None:
+        succeed_in(folder)
+        report("log")(folder)
+
     monkeypatch.setattr(run_stage, "get_store", lambda: FullStore(get_settings().store_root))
     with capture_logs() as lines:
-        play(Script(0, succeed_in))
+        play(Script(0, act))
+    assert "half way" in [event.data.get("message") for event in events(job_id)]
     (line,) = (line for line in lines if line["event"] == "attempt_failed")
     assert "exc_info" not in line
     assert (line["log_level"], line["where"]) == ("error", "/artifacts/ab")
